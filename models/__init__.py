@@ -1,0 +1,9 @@
+"""Detector weights and the catalogue that says what each of them is.
+
+The catalogue (``catalogue.toml``) names every model with its source, licence, checksum, input size and classes; a file
+that differs from its entry is refused before a runtime sees it. The folder holds the weights that Snellius ships with.
+"""
+
+from models.catalogue import Catalogue, CatalogueError, Head, Model, Runtime, load_catalogue
+
+__all__ = ["Catalogue", "CatalogueError", "Head", "Model", "Runtime", "load_catalogue"]
