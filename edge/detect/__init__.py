@@ -1,7 +1,7 @@
 """Detectors: a frame in, boxes with scores and labels out.
 
-All of them answer in the same pixels and drop duplicates in the same way; they differ in what runs the network. Backends
-are imported only when chosen: :func:`open_detector` goes from a catalogue entry to a running detector, and
+All of them answer in the same pixels and drop duplicates in the same way; they differ in what runs the network.
+Backends are imported only when chosen: :func:`open_detector` goes from a catalogue entry to a running detector, and
 :class:`edge.detect.ultralytics.UltralyticsDetector` runs whatever Ultralytics can load.
 """
 

@@ -2,8 +2,8 @@
 
 A network wants one fixed size. The part of the frame that is looked at is scaled with one factor until it fits, and
 centred on grey. Two conventions meet here and are kept apart: Snellius counts pixel *centres* at integers (the left
-edge of pixel 0 is −0.5), networks answer in *edges* (the left edge of pixel 0 is 0). ``cv2.resize`` maps edges to edges,
-so with the scale of each axis as it really came out after rounding to whole pixels::
+edge of pixel 0 is −0.5), networks answer in *edges* (the left edge of pixel 0 is 0). ``cv2.resize`` maps edges to
+edges, so with the scale of each axis as it really came out after rounding to whole pixels::
 
     frame = first + (answer − offset) / scale − 0.5
 """

@@ -1,0 +1,91 @@
+# Snellius for people who have just cloned it:  make demo   (shows it working)   make test   (checks everything)
+#
+# Everything is installed into .venv with the versions of requirements.lock. Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   ?= .venv
+
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --constraint requirements.lock --editable
+DEMO    := $(VENV)/.installed-demo
+TEST    := $(VENV)/.installed-test
+INPUTS  := pyproject.toml requirements.lock
+SOURCES := edge calibration models tests $(wildcard benchmarks)
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo test check bench test-ultralytics mosquitto lock clean
+
+help:
+	@echo "make demo              measure a bundled street clip; nothing to set up"
+	@echo "make test              everything: style, types, imports, tests (installs mosquitto if it is missing)"
+	@echo "make check             style, types and imports only"
+	@echo "make bench             accuracy, throughput and footprint, as tables"
+	@echo "make test-ultralytics  the Ultralytics detector, in an environment of its own (gigabytes)"
+	@echo "make lock              choose the versions in requirements.lock anew"
+	@echo "make clean             remove what the above have made"
+
+demo: $(DEMO)
+	$(BIN)/snellius demo
+
+test: check mosquitto
+	$(BIN)/python -m pytest
+
+check: $(TEST)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(TEST)
+	@for table in accuracy throughput footprint; do \
+		if [ -e benchmarks/$$table.py ] || [ -d benchmarks/$$table ]; then $(BIN)/python -m benchmarks.$$table || exit; fi; \
+	done
+
+# ---------------------------------------------------------------------------------------------------- environments
+
+$(DEMO): $(INPUTS) | $(BIN)/python
+	@echo "installing Snellius into $(VENV) (a few minutes the first time)"
+	$(INSTALL) '.[demo]'
+	@touch $@
+
+$(TEST): $(INPUTS) | $(BIN)/python
+	@echo "installing Snellius and what tests it into $(VENV) (a few minutes the first time)"
+	$(INSTALL) '.[demo,test]'
+	@touch $@ $(DEMO)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "Snellius needs Python 3.10 to 3.13, '$(PYTHON)' is not: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		echo "$(PYTHON) has no venv: installing $$package"; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq $$package || { \
+			echo "install it by hand: apt-get install $$package" >&2; exit 1; }; }
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+# The tests talk to a real broker. Debian puts it into /usr/sbin, which is not on everybody's path.
+mosquitto:
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { \
+		echo "installing mosquitto, the broker that the tests talk to"; \
+		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } || { \
+			echo "the tests need mosquitto on the path; install it by hand (apt-get install mosquitto)" >&2; exit 1; }; }
+
+# In an environment of its own: ultralytics brings opencv-python beside our opencv-python-headless, and both own cv2.
+# TORCH names the build of torch to use; plain 'torch' takes the newest one.
+TORCH ?= torch
+test-ultralytics:
+	$(PYTHON) -m venv .venv-ultralytics
+	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install '$(TORCH)'
+	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]'
+	.venv-ultralytics/bin/python -m pytest -o addopts="--strict-markers" tests/ultralytics
+
+lock: | $(BIN)/python
+	$(PIP) install uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-annotate \
+		--extra demo --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .venv-ultralytics build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""``snellius models``: which detectors there are."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models import Catalogue, CatalogueError, Model, load_catalogue
+
+app = typer.Typer(help="Detectors: what there is.", no_args_is_help=True)
+
+
+@app.callback()
+def models() -> None:
+    """Detectors: what there is.
+
+    Example: snellius models list
+    """
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """List the detectors of the catalogue, and whether their files are what the catalogue says.
+
+    Example: snellius models list
+    """
+    catalogue = load_catalogue()
+    if as_json:
+        typer.echo(json.dumps(listing(catalogue), indent=2))
+    else:
+        Console().print(table(catalogue))
+
+
+def listing(catalogue: Catalogue) -> dict[str, object]:
+    """The catalogue as ``models list --json`` prints it."""
+    return {
+        "default": catalogue.default,
+        "models": [
+            {
+                "name": model.name,
+                "summary": model.summary,
+                "file": model.file.name,
+                "sha256": model.sha256,
+                "input_px": list(model.input_px),
+                "runtime": model.runtime.value,
+                "head": model.head.value,
+                "classes": sorted(model.classes),
+                "licence": model.licence,
+                "source": model.source,
+                "problem": problem(model),
+            }
+            for model in catalogue.models
+        ],
+    }
+
+
+def table(catalogue: Catalogue) -> Table:
+    """The catalogue for people."""
+    shown = Table("model", "input", "runtime", "licence", "file", "what it is good for")
+    for model in catalogue.models:
+        name = f"[bold]{model.name}[/bold]" + (" (default)" if model.name == catalogue.default else "")
+        size = f"{model.input_px[0]}x{model.input_px[1]}"
+        wrong = problem(model)
+        state = "[green]ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
+        shown.add_row(name, size, model.runtime.value, model.licence, state, model.summary)
+    return shown
+
+
+def problem(model: Model) -> str | None:
+    """What is wrong with the model's file; None when it is the one of the catalogue."""
+    try:
+        model.verified_file()
+    except CatalogueError as error:
+        return str(error)
+    return None

@@ -1,0 +1,108 @@
+"""A detector on Ultralytics: any model it can load, for the price of torch.
+
+Needs the extra ``[ultralytics]`` (AGPL-3.0, gigabytes). The library is kept from installing packages, fetching weights
+and reporting home: a measuring device does none of these by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.detect.heads import Candidates
+from edge.domain import Detections, Frame, RoadUser
+from edge.errors import BackendUnavailable, BadInput
+
+_ROAD_USERS = {
+    "person": RoadUser.PERSON,
+    "pedestrian": RoadUser.PERSON,
+    "bicycle": RoadUser.BICYCLE,
+    "car": RoadUser.CAR,
+    "van": RoadUser.CAR,
+    "motorcycle": RoadUser.MOTORCYCLE,
+    "motorbike": RoadUser.MOTORCYCLE,
+    "motor": RoadUser.MOTORCYCLE,
+    "bus": RoadUser.BUS,
+    "truck": RoadUser.TRUCK,
+    "lorry": RoadUser.TRUCK,
+}  # names of COCO, and of the data sets that people train road models on
+
+
+class UltralyticsDetector:
+    """Runs a file that ``ultralytics.YOLO`` loads: ``.pt``, ``.onnx``, an OpenVINO or NCNN folder, an engine.
+
+    Attributes:
+        region_px: The part of the frame that is looked at, None for all of it. [px]
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        min_score: float = 0.2,
+        input_px: tuple[int, int] | None = None,
+        region_px: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: File or folder. A ``.pt`` file is a pickle: load only what you trust.
+            min_score: Weaker candidates are dropped. From 0 to 1.
+            input_px: Width and height that frames are scaled to; None: what the model was made for. [px]
+            region_px: Look only at this part of each frame: first column, first row, and one past the last of each.
+
+        Raises:
+            BackendUnavailable: Ultralytics is not installed.
+            BadInput: The model cannot be loaded or knows no road user by name.
+        """
+        os.environ["YOLO_AUTOINSTALL"] = "false"  # read when ultralytics is imported
+        os.environ["YOLO_OFFLINE"] = "true"
+        try:
+            from ultralytics import YOLO
+        except ImportError as missing:
+            raise BackendUnavailable("detector 'ultralytics' needs: pip install 'snellius[ultralytics]'") from missing
+        if not model.exists():
+            raise BadInput(f"{model}: no such model")
+        try:
+            self._model: Any = YOLO(str(model), task="detect")
+            names: dict[int, str] = self._model.names
+        except Exception as error:  # each format fails with errors of its own library
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BadInput(f"{model}: not a model that Ultralytics can load: {reason}") from error
+        self._labels = {
+            index: _ROAD_USERS[name.lower()].label for index, name in names.items() if name.lower() in _ROAD_USERS
+        }
+        if not self._labels:
+            raise BadInput(f"{model}: expected classes such as car, truck or bus, found {', '.join(names.values())}")
+        self.region_px = region_px
+        self._options: dict[str, object] = {
+            "conf": min_score,
+            "classes": list(self._labels),
+            "verbose": False,
+            "save": False,
+        }
+        if input_px is not None:
+            self._options["imgsz"] = (input_px[1], input_px[0])
+
+    def detect(self, frame: Frame) -> Detections:
+        """Road users in the frame, best first, one box each.
+
+        Raises:
+            BadInput: The region does not lie inside the frame.
+        """
+        width, height = frame.size_px
+        x0, y0, x1, y1 = self.region_px or (0, 0, width, height)
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise BadInput(f"detector region {self.region_px}: expected a part of the {width}x{height} frame")
+        boxes = self._model.predict(np.ascontiguousarray(frame.image_bgr[y0:y1, x0:x1]), **self._options)[0].boxes
+        boxes = boxes.cpu().numpy()
+        found = Candidates(
+            boxes.xyxy.astype(np.float64) + (np.array([x0, y0, x0, y0]) - 0.5),  # edges to centres at integers
+            boxes.conf.astype(np.float64),
+            np.array([self._labels[int(index)] for index in boxes.cls], dtype=np.intp),
+        )
+        found = found.best_first().without_duplicates()
+        return Detections(found.boxes_xyxy, found.scores, found.labels)
