@@ -8,6 +8,7 @@ VENV   ?= .venv
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint requirements.lock --editable
+MADE    := $(VENV)/.made
 DEMO    := $(VENV)/.installed-demo
 TEST    := $(VENV)/.installed-test
 INPUTS  := pyproject.toml requirements.lock
@@ -44,17 +45,17 @@ bench: $(TEST)
 
 # ---------------------------------------------------------------------------------------------------- environments
 
-$(DEMO): $(INPUTS) | $(BIN)/python
+$(DEMO): $(INPUTS) | $(MADE)
 	@echo "installing Snellius into $(VENV) (a few minutes the first time)"
 	$(INSTALL) '.[demo]'
 	@touch $@
 
-$(TEST): $(INPUTS) | $(BIN)/python
+$(TEST): $(INPUTS) | $(MADE)
 	@echo "installing Snellius and what tests it into $(VENV) (a few minutes the first time)"
 	$(INSTALL) '.[demo,test]'
 	@touch $@ $(DEMO)
 
-$(BIN)/python:
+$(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 		echo "Snellius needs Python 3.10 to 3.13, '$(PYTHON)' is not: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
@@ -64,6 +65,7 @@ $(BIN)/python:
 			echo "install it by hand: apt-get install $$package" >&2; exit 1; }; }
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # The tests talk to a real broker. Debian puts it into /usr/sbin, which is not on everybody's path.
 mosquitto:
@@ -81,7 +83,7 @@ test-ultralytics:
 	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]'
 	.venv-ultralytics/bin/python -m pytest -o addopts="--strict-markers" tests/ultralytics
 
-lock: | $(BIN)/python
+lock: | $(MADE)
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-annotate \
 		--extra demo --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
