@@ -32,7 +32,7 @@ else:
 
 ENVIRONMENT_PREFIX = "SNELLIUS_"
 K_FLOOR = 5  # vehicles; below this a released window says too much about single people
-LAB_SLOT_FLOOR_S = 10.0
+LAB_SLOT_FLOOR_S = 10
 
 
 def _named_zone(name: str) -> str:
@@ -147,7 +147,9 @@ class LabSettings(_Section):
 
     enabled: bool = Field(default=False, description="Publish under snellius-lab/ with the two settings below.")
     k: int = Field(default=1, ge=1, description="Measured vehicles in a published window, at least.")
-    slot_s: float = Field(default=LAB_SLOT_FLOOR_S, ge=LAB_SLOT_FLOOR_S, le=900, description="Length of a slot. [s]")
+    slot_s: int = Field(
+        default=LAB_SLOT_FLOOR_S, ge=LAB_SLOT_FLOOR_S, le=900, description="Length of a slot; must divide a day. [s]"
+    )
     force: bool = Field(default=False, description="Allow lab mode with a broker that is not on this computer.")
 
 
@@ -238,7 +240,7 @@ def load_settings(path: Path) -> Settings:
 
     Raises:
         BadInput: The file is missing or no TOML.
-        BadSettings: Settings are wrong, or a file that holds or names a secret can be read by others.
+        BadSettings: Settings are wrong, or others may read the file although it names where a secret is.
     """
     written = _read_toml(path)
     problems = list(_unknown_in_environment(os.environ))
@@ -305,25 +307,10 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _exposed_secrets(settings: Settings, path: Path) -> Iterator[str]:
-    secrets = {
-        name: file
-        for name, file in (
-            ("mqtt.password_file", settings.mqtt.password_file),
-            ("mqtt.key_file", settings.mqtt.key_file),
-        )
-        if file is not None
-    }
-    for name, file in secrets.items():
-        if not file.is_file():
-            yield f"{name}: no such file: {file}"
-        elif _others_may_read(file):
-            yield f"{name}: everybody on this computer may read {file} (chmod o= {file})"
-    if secrets and _others_may_read(path):
-        yield f"{' and '.join(secrets)} set, but everybody on this computer may read the settings (chmod o= {path})"
-
-
-def _others_may_read(path: Path) -> bool:
-    return bool(path.stat().st_mode & stat.S_IROTH)
+    """Whether others may read where the secrets are. The secrets themselves are checked where they are used."""
+    named = [f"mqtt.{name}" for name in ("password_file", "key_file") if getattr(settings.mqtt, name) is not None]
+    if named and path.stat().st_mode & stat.S_IROTH:
+        yield f"{' and '.join(named)} set, but everybody on this computer may read the settings (chmod o= {path})"
 
 
 # ------------------------------------------------------------------------------------------------ relative paths
