@@ -52,7 +52,7 @@ class Binning:
             raise ValueError(f"width_kmh: expected one of {WIDTHS_KMH}, got {width_kmh}")
         if limit_kmh % width_kmh:
             raise ValueError(
-                f"width_kmh: {width_kmh} does not divide the limit of {limit_kmh} km/h (of {WIDTHS_KMH}, use one that does)"
+                f"width_kmh: {width_kmh} does not divide the limit of {limit_kmh} km/h (use 1, 2 or 5 that does)"
             )
         return cls(LOWEST_KMH, width_kmh, (limit_kmh + TOP_ABOVE_LIMIT_KMH - LOWEST_KMH) // width_kmh)
 

@@ -236,7 +236,8 @@ class WindowAggregate:
             marks |= {Flag.MIXED_PROVENANCE}
         if self.day != other.day:
             marks |= {Flag.MULTI_DAY}
-        later = max(self, other, key=lambda window: (window.slot, window.provenance, window.ends_day))
+        later = max(self, other, key=lambda window: (window.slot, window.provenance))
+        last = [window for window in (self, other) if window.slot == later.slot]
         return WindowAggregate(
             direction=self.direction,
             start_utc_ns=min(self.start_utc_ns, other.start_utc_ns),
@@ -244,7 +245,7 @@ class WindowAggregate:
             slot_s=self.slot_s,
             slot=later.slot,
             day=max(self.day, other.day),
-            ends_day=later.ends_day,
+            ends_day=any(window.ends_day for window in last),
             limit_kmh=self.limit_kmh,
             histogram=self.histogram + other.histogram,
             unmeasured=self.unmeasured + other.unmeasured,
