@@ -1,0 +1,248 @@
+"""One camera from one survey: errors in clicks and in tape readings, weak knowledge of lenses, and an honest covariance.
+
+Maximum a posteriori over focal length, principal point, k1, k2 and pose. Clicks and surveyed coordinates both carry errors
+(errors in variables): the true coordinates are unknowns too and are eliminated exactly in each step, which gives the Gauss-Helmert
+weights W = (σ_px²·I + σ_m²·J·Jᵀ)⁻¹ of a point (J: pixels by metres). Levenberg-Marquardt with exact Jacobians.
+
+A flat road seen once tells eight numbers (a homography); pose, focal length, principal point and lens are eleven. Hence the priors,
+which describe cameras on poles in general and give way wherever the points know better:
+
+- principal point within 1 % of the picture's width of its centre, each axis (usual centring of board lenses);
+- log focal length around 0.9 widths ± 0.6: between 0.5 and 1.6 widths at one sigma, 6 mm board lens to 2.7 mm wide angle and tele;
+- k1 = 0 ± 0.25 and k2 = 0 ± 0.1: reaches a wide lens (−0.3 at 100°) at about one sigma.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.camera import PARAMETERS, Camera, Floats, inverse_2x2
+from calibration.road_plane import RoadPlane, convex_hull
+from calibration.survey import Survey
+
+CENTRE_SIGMA_SHARE = 0.01  # of the picture's width
+FOCAL_PRIOR_WIDTHS = 0.9
+LOG_FOCAL_SIGMA = 0.6
+K1_SIGMA = 0.25
+K2_SIGMA = 0.1
+
+_FOCAL_TRIALS_WIDTHS = (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0)
+_STARTS = 3  # best of the trials that are refined
+_MAX_STEPS = 80
+_CONVERGED = 1e-9  # relative fall of the cost
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The most probable camera of a survey.
+
+    Attributes:
+        survey: The points it rests on.
+        camera: The camera.
+        covariance: Of its parameters, from the stated sigmas and priors, shape (11, 11).
+        chi_square: Weighted sum of squares of clicks, coordinates and priors.
+        prior_pulls: How many prior sigmas log focal, centre u, centre v, k1, k2 moved, shape (5,).
+    """
+
+    survey: Survey
+    camera: Camera
+    covariance: Floats
+    chi_square: float
+    prior_pulls: Floats
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Observations and priors less unknowns."""
+        return 2 * len(self.survey) + len(self.prior_pulls) - len(PARAMETERS)
+
+    @property
+    def residuals_px(self) -> Floats:
+        """Click less projection of the coordinates as surveyed, shape (n, 2). [px]"""
+        return np.asarray(self.survey.pixels - self.camera.project(_on_road(self.survey.points_m)))
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square length of the residuals. [px]"""
+        return float(np.sqrt((self.residuals_px**2).sum(axis=1).mean()))
+
+    @property
+    def plane(self) -> RoadPlane:
+        """The road under this camera."""
+        return RoadPlane(camera=self.camera, covariance=self.covariance, hull_m=convex_hull(self.survey.points_m))
+
+
+def fit_camera(survey: Survey, image_size_px: tuple[int, int]) -> Fit | None:
+    """The most probable camera above the road; None when no camera above it can see the points like that.
+
+    Args:
+        survey: At least 4 points, not on a line (:meth:`Survey.require_spread`).
+        image_size_px: Width and height of the picture they were clicked in. [px]
+    """
+    problem = _Problem(survey, image_size_px)
+    starts = sorted(problem.starts(), key=lambda start: start[0])[:_STARTS]
+    solved = [problem.refine(camera) for _, camera in starts]
+    return min((fit for fit in solved if fit is not None), key=lambda fit: fit.chi_square, default=None)
+
+
+class _Problem:
+    """The least-squares problem of one survey. Coordinates are shifted to their centre: RD New has six digits before the point."""
+
+    def __init__(self, survey: Survey, image_size_px: tuple[int, int]) -> None:
+        self._survey, self._size = survey, image_size_px
+        self._origin = survey.points_m.mean(axis=0)
+        self._surveyed = survey.points_m - self._origin
+        self._variance_px, self._variance_m = survey.sigma_px**2, survey.sigma_m**2
+        width, height = image_size_px
+        self._prior_means = np.array(
+            [math.log(FOCAL_PRIOR_WIDTHS * width), (width - 1) / 2, (height - 1) / 2, 0.0, 0.0]
+        )
+        centre_sigma = CENTRE_SIGMA_SHARE * width
+        self._prior_sigmas = np.array([LOG_FOCAL_SIGMA, centre_sigma, centre_sigma, K1_SIGMA, K2_SIGMA])
+
+    def starts(self) -> list[tuple[float, Camera]]:
+        """Cameras to begin with, from a homography and a range of focal lengths, each with its cost."""
+        homography = _homography(self._surveyed, self._survey.pixels)
+        cameras = (self._camera_from(homography, share * self._size[0]) for share in _FOCAL_TRIALS_WIDTHS)
+        costs = ((self._cost(camera, self._surveyed), camera) for camera in cameras if camera is not None)
+        return [(cost, camera) for cost, camera in costs if math.isfinite(cost)]
+
+    def refine(self, camera: Camera) -> Fit | None:
+        """Levenberg-Marquardt from a start; None when it does not settle."""
+        points = self._surveyed
+        cost, damping = self._cost(camera, points), 1e-3
+        for _ in range(_MAX_STEPS):
+            normal, slope, blocks = self._normal_equations(camera, points)
+            fall = math.inf
+            while damping < 1e10:
+                step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
+                trial = camera.perturbed(step)
+                trial_points = self._surveyed + np.einsum(
+                    "nij,nj->ni", blocks.gain, blocks.miss - blocks.by_camera @ step
+                )
+                trial_cost = self._cost(trial, trial_points)
+                if trial_cost <= cost:
+                    camera, points, fall, cost = trial, trial_points, cost - trial_cost, trial_cost
+                    damping = max(damping / 10, 1e-12)
+                    break
+                damping *= 10
+            else:
+                break
+            if fall <= _CONVERGED * (cost + 1e-9):
+                return self._fit(camera, points, cost)
+        # No step lowers the cost any more: settled as far as double precision goes, unless the walls of the model stopped it.
+        normal, slope, _ = self._normal_equations(camera, points)
+        newton_gain = float(slope @ np.linalg.solve(normal, slope))
+        return self._fit(camera, points, cost) if newton_gain < 1e-3 * (cost + 1.0) else None
+
+    def _fit(self, camera: Camera, points: Floats, cost: float) -> Fit:
+        normal, _, _ = self._normal_equations(camera, points)
+        scale = np.sqrt(np.diag(normal))
+        return Fit(
+            survey=self._survey,
+            camera=_moved(camera, self._origin),
+            covariance=np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale),
+            chi_square=cost,
+            prior_pulls=self._pulls(camera),
+        )
+
+    def _pulls(self, camera: Camera) -> Floats:
+        k1, k2 = camera.distortion[:2]
+        values = np.array([math.log(camera.focal_px), *camera.centre_px, k1, k2])
+        return np.asarray((values - self._prior_means) / self._prior_sigmas)
+
+    def _cost(self, camera: Camera, points: Floats) -> float:
+        """Weighted sum of squares; infinite where the camera cannot see the points or lies under the road."""
+        if camera.height_m <= 0:
+            return math.inf
+        clicks = ((self._survey.pixels - camera.project(_on_road(points))) ** 2).sum(axis=1) / self._variance_px
+        tape = ((points - self._surveyed) ** 2).sum(axis=1) / self._variance_m
+        cost = float((clicks + tape).sum() + (self._pulls(camera) ** 2).sum())
+        return cost if math.isfinite(cost) else math.inf
+
+    def _normal_equations(self, camera: Camera, points: Floats) -> tuple[Floats, Floats, _Blocks]:
+        """Normal matrix and slope over the camera's parameters with the points eliminated."""
+        projected, by_camera, by_space = camera.linearise(_on_road(points))
+        by_points = by_space[..., :2]
+        miss = self._survey.pixels - projected - np.einsum("nij,nj->ni", by_points, self._surveyed - points)
+        across = self._variance_m[:, None, None] * np.swapaxes(by_points, -1, -2)
+        weights = inverse_2x2(by_points @ across + self._variance_px[:, None, None] * np.eye(2))
+        weighted = np.swapaxes(by_camera, -1, -2) @ weights
+        normal, slope = (weighted @ by_camera).sum(axis=0), np.einsum("npi,ni->p", weighted, miss)
+        priors = np.arange(len(self._prior_means))
+        normal[priors, priors] += 1 / self._prior_sigmas**2
+        slope[priors] -= self._pulls(camera) / self._prior_sigmas
+        return normal, slope, _Blocks(miss=miss, by_camera=by_camera, gain=across @ weights)
+
+    def _camera_from(self, homography: Floats, focal_px: float) -> Camera | None:
+        """Camera of a homography road → picture at a given focal length and no lens; None when it lies under the road."""
+        cu, cv = self._prior_means[1:3]
+        columns = np.linalg.inv(np.array([[focal_px, 0, cu], [0, focal_px, cv], [0, 0, 1]])) @ homography
+        columns *= 2 / (np.linalg.norm(columns[:, 0]) + np.linalg.norm(columns[:, 1]))
+        if columns[2, 2] < 0:
+            columns = -columns
+        left, _, right = np.linalg.svd(
+            np.column_stack((columns[:, 0], columns[:, 1], np.cross(columns[:, 0], columns[:, 1])))
+        )
+        rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+        position = -rotation.T @ columns[:, 2]
+        if position[2] <= 0:
+            return None
+        return Camera(
+            image_size_px=self._size,
+            focal_px=focal_px,
+            centre_px=(float(cu), float(cv)),
+            distortion=(0.0, 0.0, 0.0, 0.0, 0.0),
+            rotation=rotation,
+            position_m=position,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Blocks:
+    """What a step of the camera does to the eliminated points.
+
+    Attributes:
+        miss: Click less projection as linearised at the surveyed coordinates, shape (n, 2). [px]
+        by_camera: Derivative of the projection by the parameters, shape (n, 2, 11).
+        gain: Metres that a point moves for a pixel of remaining miss, shape (n, 2, 2). [m/px]
+    """
+
+    miss: Floats
+    by_camera: Floats
+    gain: Floats
+
+
+def _homography(points_m: Floats, pixels: Floats) -> Floats:
+    """Road → picture by the normalised direct linear transform (Hartley 1997, doi:10.1109/34.601246), shape (3, 3)."""
+    (road, to_road), (picture, to_picture) = _normalised(points_m), _normalised(pixels)
+    x, y, one, zero = road[:, 0], road[:, 1], np.ones(len(road)), np.zeros((len(road), 3))
+    plane = np.column_stack((x, y, one))
+    rows = np.concatenate(
+        (
+            np.hstack((plane, zero, -picture[:, :1] * plane)),
+            np.hstack((zero, plane, -picture[:, 1:] * plane)),
+        )
+    )
+    null = np.linalg.svd(rows)[2][-1].reshape(3, 3)
+    return np.asarray(np.linalg.inv(to_picture) @ null @ to_road)
+
+
+def _normalised(points: Floats) -> tuple[Floats, Floats]:
+    """Points with mean 0 and mean square √2, and the matrix that makes them so."""
+    centre = points.mean(axis=0)
+    scale = math.sqrt(2.0 / float(((points - centre) ** 2).sum(axis=1).mean()))
+    matrix = np.array([[scale, 0.0, -scale * centre[0]], [0.0, scale, -scale * centre[1]], [0.0, 0.0, 1.0]])
+    return (points - centre) * scale, matrix
+
+
+def _moved(camera: Camera, by_m: Floats) -> Camera:
+    shift = np.zeros(len(PARAMETERS))
+    shift[8:10] = by_m
+    return camera.perturbed(shift)
+
+
+def _on_road(points_m: Floats) -> Floats:
+    return np.column_stack((points_m, np.zeros(len(points_m))))
