@@ -1,8 +1,8 @@
 """What every model file is, and the promise that it is that file.
 
 An entry states source, licence, sha256, input size, head and classes. Entries are checked when the catalogue is read,
-files when they are used: :meth:`Model.verified_file` compares the checksum each time, so a half-copied or exchanged file
-never measures a street.
+files when they are used: :meth:`Model.verified_file` compares the checksum each time, so a half-copied or exchanged
+file never measures a street.
 """
 
 from __future__ import annotations
