@@ -1,0 +1,485 @@
+"""What was released stays here until the platform has it: exactly once from counter to queue, never silently lost.
+
+SQLite in WAL mode with ``synchronous=FULL``. Releases and the counters that stay behind are written in one transaction,
+so a power cut at any instant leaves either both or neither. Every release gets a number without gaps when it is first
+handed to the publisher; together with the epoch, a random name made with the database, it is unique for ever. Sent
+releases stay for 35 days, so that the platform can ask for a number that it misses.
+
+When the file reaches its size limit, room is made in this order: what the platform has acknowledged, oldest first;
+what the broker has taken, oldest first; then the oldest waiting windows of a direction are joined in pairs, so that
+totals survive; then the oldest waiting day mix is dropped. The newest is never dropped.
+
+A damaged file is renamed aside and a new epoch begins. Damage inside a record, which SQLite does not notice, is found
+by checksums when the file is opened.
+
+The file is held exclusively: a second service on it is refused. One object may be used by several threads; a lock lets
+one in at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from edge.domain import Counters, DayMix, Flag, PrivacyRule, Queued, Release, Settlement, WindowAggregate
+from edge.errors import BadInput, OutboxFull
+
+log = logging.getLogger(__name__)
+
+RETENTION_DAYS = 35.0  # a platform that was away for a month can still ask for everything
+MAX_BYTES = 64 * 1024 * 1024  # more than a year of waiting windows of a busy street
+LEAST_BYTES = 256 * 1024  # the counters of both directions and a few dozen windows
+LONGEST_DELAY_NS = 120_000_000_000  # held back for longer: dated by a wall clock that has stepped back since
+HOUR_NS = 3_600_000_000_000
+DAY_NS = 24 * HOUR_NS
+
+_APPLICATION_ID = 0x534E454C  # "SNEL": this file is ours
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (  # the n-th brings a file of schema version n - 1 to version n
+    (
+        "CREATE TABLE identity (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL)",
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL)",
+        """CREATE TABLE queue (
+            row INTEGER PRIMARY KEY,
+            seq INTEGER UNIQUE,
+            direction TEXT,
+            body TEXT NOT NULL,
+            crc INTEGER NOT NULL,
+            not_before_utc_ns INTEGER NOT NULL,
+            handed_utc_ns INTEGER,
+            sent INTEGER NOT NULL DEFAULT 0,
+            acked INTEGER NOT NULL DEFAULT 0
+        )""",
+        "CREATE INDEX waiting ON queue (sent, seq, row)",
+    ),
+)
+_ENVIRONMENT = ("unable to open", "locked", "disk i/o error", "disk is full", "permission")  # not the file's own fault
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the outbox holds, for status and doctor.
+
+    Attributes:
+        waiting: Releases that the broker has not taken yet.
+        archived: Releases that it has taken and that can be sent again.
+        joined: Windows that were joined with another since opening, because storage was full.
+        dropped_mixes: Day mixes that were dropped since opening, because storage was full.
+    """
+
+    waiting: int
+    archived: int
+    joined: int
+    dropped_mixes: int
+
+
+class Outbox:
+    """The queue between measuring and publishing.
+
+    Attributes:
+        epoch: Random name of this database, 8 hexadecimal digits.
+        set_aside: Why an older file was renamed aside at opening; None when it was sound or there was none.
+    """
+
+    epoch: str
+    set_aside: str | None
+
+    def __init__(self, path: Path, *, retention_days: float = RETENTION_DAYS, max_bytes: int = MAX_BYTES) -> None:
+        """Open the file, or make it (readable by its owner only).
+
+        Args:
+            path: The database file; its folder must exist.
+            retention_days: How long sent releases can be sent again. [d]
+            max_bytes: Largest size of the file; its journal comes on top. [B]
+
+        Raises:
+            BadInput: The file cannot be opened or written, is in use, belongs to something else, or was made by a
+                newer version of this software.
+            ValueError: A limit is too small.
+        """
+        if max_bytes < LEAST_BYTES or retention_days < 0:
+            raise ValueError(f"expected max_bytes ≥ {LEAST_BYTES} and retention_days ≥ 0")
+        self._path = Path(path)
+        self._retention_ns = round(retention_days * DAY_NS)
+        self._max_bytes = max_bytes
+        self._lock = threading.RLock()
+        self._unwritten: list[Settlement] = []
+        self._joined = 0
+        self._dropped_mixes = 0
+        self._expired_utc_ns: int | None = None
+        self.set_aside = None
+        try:
+            self._open()
+        except _Damaged as damage:
+            self.set_aside = f"{self._path.name} was damaged ({damage}); kept as {self._rename_aside().name}"
+            log.error("outbox: %s; a new epoch begins", self.set_aside)
+            self._open()
+
+    # -------------------------------------------------------------------------------------------- the measuring side
+
+    def commit(self, settlement: Settlement) -> None:
+        """Queue what was released and keep the counters that stay, in one transaction.
+
+        Raises:
+            OutboxFull: It could not be written and no room could be made. The settlement is kept in memory and
+                written together with the next one.
+        """
+        if not all(isinstance(each, Release) for each in settlement.releases):
+            raise TypeError("only a Release may leave the device")
+        with self._lock:
+            self._unwritten.append(settlement)
+            self._write(self._insert_unwritten)
+            released = any(each.releases for each in self._unwritten)
+            self._unwritten.clear()
+            if released:
+                self._forget_journal()
+
+    def checkpoint(self, windows_state: dict[str, Any]) -> None:
+        """Keep the counters of the open slots; a restart goes on from here.
+
+        Raises:
+            OutboxFull: It could not be written; the checkpoint before stays valid.
+        """
+
+        def keep(database: sqlite3.Connection) -> None:
+            self._insert_unwritten(database)
+            _put_counters(database, "windows", windows_state)
+
+        with self._lock:
+            self._write(keep)
+            self._unwritten.clear()
+
+    def restored(self) -> Counters:
+        """The counters that an earlier run left."""
+        with self._lock:
+            rows = self._database.execute("SELECT name, body FROM counters").fetchall()
+        bodies: dict[str, dict[str, Any]] = {name: json.loads(body) for name, body in rows}
+        return Counters(windows=bodies.get("windows"), anonymity=bodies.get("anonymity"))
+
+    # -------------------------------------------------------------------------------------------- the publishing side
+
+    def due(self, now_utc_ns: int, limit: int = 10) -> list[Queued]:
+        """What may be sent now, oldest first; a number is given here and never changes.
+
+        Whatever was handed out and is not marked as sent is handed out again. Also forgets sent releases that are
+        older than the retention.
+
+        Args:
+            now_utc_ns: Wall clock. [ns]
+            limit: At most so many.
+        """
+        with self._lock:
+            self._expire(now_utc_ns)
+            rows = self._database.execute(
+                "SELECT row, seq, body, not_before_utc_ns FROM queue"
+                " WHERE sent = 0 ORDER BY seq IS NULL, seq, row LIMIT ?",
+                (limit,),
+            ).fetchall()
+            handed: list[tuple[int, int | None, str]] = []
+            for row, seq, body, not_before_utc_ns in rows:
+                if seq is None and now_utc_ns < not_before_utc_ns <= now_utc_ns + LONGEST_DELAY_NS:
+                    break  # those behind it wait as well: numbers follow the order of release
+                handed.append((row, seq, body))
+            numbers = {row: seq for row, seq, _ in handed if seq is not None}
+            fresh = [row for row, seq, _ in handed if seq is None]
+            if fresh:
+                numbers |= self._write(lambda database: _number(database, fresh, now_utc_ns))
+        return [_queued(self.epoch, numbers[row], body) for row, _, body in handed]
+
+    def mark_sent(self, seq: int) -> None:
+        """The broker has taken this number."""
+        with self._lock:
+            self._write(lambda database: database.execute("UPDATE queue SET sent = 1 WHERE seq = ?", (seq,)))
+
+    def ack(self, epoch: str, upto: int) -> bool:
+        """The platform has everything up to this number.
+
+        Returns:
+            False when it speaks of another epoch; nothing is changed then.
+        """
+        if epoch != self.epoch:
+            return False
+        with self._lock:
+            self._write(
+                lambda database: database.execute(
+                    "UPDATE queue SET sent = 1, acked = 1 WHERE seq <= ?", (_number_of(upto),)
+                )
+            )
+        return True
+
+    def resend(self, first: int, last: int) -> int:
+        """Queue numbers again that the platform misses, both ends included.
+
+        Returns:
+            How many of them are queued; the others were never given or are past the retention.
+        """
+        with self._lock:
+            return self._write(
+                lambda database: (
+                    database.execute(
+                        "UPDATE queue SET sent = 0, acked = 0 WHERE seq BETWEEN ? AND ?",
+                        (_number_of(first), _number_of(last)),
+                    ).rowcount
+                )
+            )
+
+    def inventory(self) -> Inventory:
+        """What it holds."""
+        with self._lock:
+            (archived,) = self._database.execute("SELECT count(*) FROM queue WHERE sent = 1").fetchone()
+            (waiting,) = self._database.execute("SELECT count(*) FROM queue WHERE sent = 0").fetchone()
+        return Inventory(waiting, archived, self._joined, self._dropped_mixes)
+
+    def close(self) -> None:
+        """Write everything into the one file and let go of it."""
+        with self._lock:
+            self._forget_journal()
+            self._database.close()
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------- the file
+
+    def _open(self) -> None:
+        if not self._path.parent.is_dir():
+            raise BadInput(f"{self._path}: expected an existing folder {self._path.parent}")
+        try:
+            if not self._path.exists():
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            self._path.chmod(0o600)
+        except OSError as error:
+            raise BadInput(
+                f"{self._path}: expected a file of this user that can be written: {error.strerror}"
+            ) from error
+        database = sqlite3.connect(self._path, timeout=2.0, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(database)
+        except sqlite3.DatabaseError as error:
+            database.close()
+            if isinstance(error, sqlite3.OperationalError) and any(each in str(error).lower() for each in _ENVIRONMENT):
+                hint = "; is another service using it?" if "locked" in str(error) else ""
+                raise BadInput(f"{self._path}: {error}{hint}") from error
+            raise _Damaged(str(error)) from error
+        except (BadInput, _Damaged):
+            database.close()
+            raise
+        self._database = database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            database.execute(f"PRAGMA {pragma}")
+        (owner,) = database.execute("PRAGMA application_id").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if owner != _APPLICATION_ID and tables:
+            raise BadInput(f"{self._path}: expected an outbox of snellius, found another database")
+        if version > len(_MIGRATIONS):
+            raise BadInput(
+                f"{self._path}: made by a newer version (schema {version}, this one knows {len(_MIGRATIONS)})"
+            )
+        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise _Damaged(verdict)
+        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
+        database.execute(f"PRAGMA max_page_count = {self._max_bytes // page_bytes}")
+        database.execute("BEGIN IMMEDIATE")
+        for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
+            for statement in statements:
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {number}")
+        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        if version == 0:
+            database.execute("INSERT INTO identity VALUES (?, 1)", (secrets.token_hex(4),))
+        database.execute("COMMIT")
+        rows = database.execute("SELECT body, crc FROM counters UNION ALL SELECT body, crc FROM queue")
+        if any(_checksum(body) != crc for body, crc in rows):
+            raise _Damaged("a checksum is wrong")
+        identity = database.execute("SELECT epoch FROM identity").fetchall()
+        if len(identity) != 1:
+            raise _Damaged("it has lost its epoch")
+        self.epoch = identity[0][0]
+
+    def _rename_aside(self) -> Path:
+        """Keep the damaged file for who wants to look; only the newest, so that damage cannot fill the card."""
+        aside = self._path.with_name(self._path.name + ".damaged")
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
+        self._path.replace(aside)
+        return aside
+
+    def _forget_journal(self) -> None:
+        """Move the journal into the file and empty it: older states of the counters would tell single vehicles."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run a change in one transaction, making room as often as it takes."""
+        while True:
+            try:
+                return self._transact(change)
+            except sqlite3.OperationalError as error:
+                if "full" not in str(error):
+                    raise
+            if not self._make_room():
+                raise OutboxFull(f"{self._path}: no space left, and nothing more can be joined or forgotten")
+
+    def _transact(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(self._database)
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        return result
+
+    def _insert_unwritten(self, database: sqlite3.Connection) -> None:
+        for settlement in self._unwritten:
+            for release in settlement.releases:
+                _insert(database, release)
+            _put_counters(database, "anonymity", settlement.state)
+
+    def _expire(self, now_utc_ns: int) -> None:
+        """Forget sent releases past the retention; at most once an hour, because it writes."""
+        if self._expired_utc_ns is not None and 0 <= now_utc_ns - self._expired_utc_ns < HOUR_NS:
+            return
+        oldest_ns = now_utc_ns - self._retention_ns
+        old = "SELECT 1 FROM queue WHERE sent = 1 AND handed_utc_ns < ? LIMIT 1"
+        if self._database.execute(old, (oldest_ns,)).fetchone():
+            forget = "DELETE FROM queue WHERE sent = 1 AND handed_utc_ns < ?"
+            self._write(lambda database: database.execute(forget, (oldest_ns,)))
+            self._forget_journal()
+        self._expired_utc_ns = now_utc_ns
+
+    def _make_room(self) -> bool:
+        """One step of the policy; False when there is nothing left to give."""
+        try:
+            return self._transact(self._give_way)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            return False
+
+    def _give_way(self, database: sqlite3.Connection) -> bool:
+        for acked in (1, 0):
+            (count,) = database.execute("SELECT count(*) FROM queue WHERE sent = 1 AND acked = ?", (acked,)).fetchone()
+            if count:
+                database.execute(
+                    "DELETE FROM queue WHERE row IN"
+                    " (SELECT row FROM queue WHERE sent = 1 AND acked = ? ORDER BY row LIMIT ?)",
+                    (acked, max(count // 8, 1)),
+                )
+                return True
+        joined = self._join_oldest(database)
+        self._joined += joined
+        return bool(joined) or self._drop_oldest_mix(database)
+
+    def _join_oldest(self, database: sqlite3.Connection) -> int:
+        """Join neighbours of a direction in pairs, in the older half of the waiting windows; returns how many went."""
+        joined = 0
+        for (direction,) in database.execute("SELECT DISTINCT direction FROM queue WHERE direction NOTNULL").fetchall():
+            waiting = database.execute(
+                "SELECT row, body, not_before_utc_ns FROM queue"
+                " WHERE sent = 0 AND seq IS NULL AND direction = ? ORDER BY row",
+                (direction,),
+            ).fetchall()
+            older = waiting[: max(len(waiting) // 2, 2)]
+            for (row, body, _), (other_row, other_body, not_before_utc_ns) in zip(older[::2], older[1::2]):
+                whole = _join(body, other_body)
+                if whole is None:
+                    continue
+                database.execute("DELETE FROM queue WHERE row = ?", (other_row,))
+                database.execute(
+                    "UPDATE queue SET body = ?, crc = ?, not_before_utc_ns = ? WHERE row = ?",
+                    (whole, _checksum(whole), not_before_utc_ns, row),
+                )
+                joined += 1
+        return joined
+
+    def _drop_oldest_mix(self, database: sqlite3.Connection) -> bool:
+        dropped = database.execute(
+            "DELETE FROM queue WHERE row IN"
+            " (SELECT row FROM queue WHERE direction IS NULL AND sent = 0 AND seq IS NULL ORDER BY row LIMIT 1)"
+        ).rowcount
+        self._dropped_mixes += dropped
+        return bool(dropped)
+
+
+class _Damaged(Exception):
+    """The file is not what was written."""
+
+
+def _checksum(body: object) -> int:
+    return zlib.crc32(str(body).encode())  # damage can turn the text into bytes or nothing: a wrong checksum as well
+
+
+def _insert(database: sqlite3.Connection, release: Release) -> None:
+    record = release.record
+    direction = record.direction.value if isinstance(record, WindowAggregate) else None
+    body = _body(record, release.k, release.rule)
+    database.execute(
+        "INSERT INTO queue (direction, body, crc, not_before_utc_ns) VALUES (?, ?, ?, ?)",
+        (direction, body, _checksum(body), release.not_before_utc_ns),
+    )
+
+
+def _number_of(seq: int) -> int:
+    return min(max(seq, 0), 2**63 - 1)  # what SQLite can hold; a command message can say anything
+
+
+def _put_counters(database: sqlite3.Connection, name: str, state: dict[str, Any]) -> None:
+    body = json.dumps(state, separators=(",", ":"))
+    database.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (name, body, _checksum(body)))
+
+
+def _number(database: sqlite3.Connection, rows: Iterable[int], now_utc_ns: int) -> dict[int, int]:
+    (next_seq,) = database.execute("SELECT next_seq FROM identity").fetchone()
+    numbers = dict(zip(rows, range(next_seq, next_seq + 1_000_000)))
+    database.executemany(
+        "UPDATE queue SET seq = ?, handed_utc_ns = ? WHERE row = ?",
+        [(seq, now_utc_ns, row) for row, seq in numbers.items()],
+    )
+    database.execute("UPDATE identity SET next_seq = ?", (next_seq + len(numbers),))
+    return numbers
+
+
+def _body(record: WindowAggregate | DayMix, k: int, rule: PrivacyRule) -> str:
+    kind = "flow" if isinstance(record, WindowAggregate) else "mix"
+    plain = {"kind": kind, "record": record.as_plain(), "k": k, "rule": rule.value}
+    return json.dumps(plain, separators=(",", ":"))
+
+
+def _queued(epoch: str, seq: int, body: str) -> Queued:
+    plain = json.loads(body)
+    reader = WindowAggregate if plain["kind"] == "flow" else DayMix
+    return Queued(epoch, seq, reader.from_plain(plain["record"]), plain["k"], PrivacyRule(plain["rule"]))
+
+
+def _join(body: str, other_body: str) -> str | None:
+    """Two queued windows as one; None when they count different things or were released under different rules."""
+    one, other = _queued("", 0, body), _queued("", 0, other_body)
+    if not (isinstance(one.record, WindowAggregate) and isinstance(other.record, WindowAggregate)):
+        return None
+    if one.rule is not other.rule or not one.record.merges_with(other.record):
+        return None
+    whole = one.record + other.record
+    return _body(replace(whole, marks=whole.marks | {Flag.COMPACTED}), min(one.k, other.k), one.rule)
