@@ -2,7 +2,8 @@
 
 An entry states source, licence, sha256, input size, head and classes. Entries are checked when the catalogue is read,
 files when they are used: :meth:`Model.verified_file` compares the checksum each time, so a half-copied or exchanged
-file never measures a street.
+file never measures a street. A file outside the catalogue can be named by its path: Ultralytics runs it, and its name
+carries its checksum, so that published numbers still say what produced them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BUNDLED = Path(__file__).with_name("catalogue.toml")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_OWN_FILES = (".pt", ".onnx", ".engine", ".torchscript")
 _KEYS = ("summary", "file", "sha256", "input_px", "runtime", "head", "source", "licence", "classes")
 
 
@@ -36,6 +38,7 @@ class Runtime(str, Enum):
     """What runs a model file."""
 
     ONNXRUNTIME = "onnxruntime"
+    ULTRALYTICS = "ultralytics"  # the extra: files of people's own
 
 
 class Head(str, Enum):
@@ -54,24 +57,45 @@ class Model:
         summary: What it is good for, in one sentence.
         file: Where its weights stand.
         sha256: Checksum that the file must have.
-        input_px: Width and height of the network's input. [px]
+        input_px: Width and height of the network's input; None: the runtime knows. [px]
         runtime: What runs it.
-        head: How its answer is read.
+        head: How its answer is read; None: the runtime knows.
         source: Where it comes from.
         licence: SPDX identifier.
-        classes: Road user (``car``, ``truck``, …) to the network's class indices.
+        classes: Road user (``car``, ``truck``, …) to the network's class indices; empty: the runtime knows.
     """
 
     name: str
     summary: str
     file: Path
     sha256: str
-    input_px: tuple[int, int]
+    input_px: tuple[int, int] | None
     runtime: Runtime
-    head: Head
+    head: Head | None
     source: str
     licence: str
     classes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of_file(cls, file: Path) -> Model:
+        """A file or folder of somebody's own, run by Ultralytics.
+
+        Raises:
+            CatalogueError: It cannot be read.
+        """
+        sha256 = _sha256(file, f"model {file}")
+        return cls(
+            name=f"{re.sub(r'[^a-z0-9.]+', '-', file.stem.lower()).strip('-.')}-{sha256[:8]}",
+            summary="A file of one's own",
+            file=file,
+            sha256=sha256,
+            input_px=None,
+            runtime=Runtime.ULTRALYTICS,
+            head=None,
+            source=str(file),
+            licence="unknown",
+            classes={},
+        )
 
     def verified_file(self) -> Path:
         """The weights, after comparing them with the checksum.
@@ -79,10 +103,7 @@ class Model:
         Raises:
             CatalogueError: The file is missing, unreadable or another one.
         """
-        try:
-            found = hashlib.sha256(self.file.read_bytes()).hexdigest()
-        except OSError as error:
-            raise CatalogueError(f"model {self.name}: {self.file}: {error.strerror or error}") from error
+        found = _sha256(self.file, f"model {self.name}: {self.file}")
         if found != self.sha256:
             raise CatalogueError(
                 f"model {self.name}: {self.file.name}: expected sha256 {self.sha256[:12]}…, found {found[:12]}…"
@@ -104,15 +125,17 @@ class Catalogue:
     models: tuple[Model, ...]
 
     def find(self, name: str | None = None) -> Model:
-        """The entry called ``name``, or the default.
+        """The entry called ``name``, or the default; or the model file of one's own with that path.
 
         Raises:
-            CatalogueError: No such entry.
+            CatalogueError: No such entry or file.
         """
         wanted = self.default if name is None else name
         for model in self.models:
             if model.name == wanted:
                 return model
+        if "/" in wanted or wanted.endswith(_OWN_FILES):
+            return Model.of_file(Path(wanted))
         known = ", ".join(model.name for model in self.models)
         raise CatalogueError(f"model '{wanted}': not in the catalogue; known: {known}")
 
@@ -174,6 +197,19 @@ def _model(name: str, entry: object, catalogue: Path) -> Model:
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Enum)
+
+
+def _sha256(path: Path, where: str) -> str:
+    """Checksum of a file, or of the names and contents of a folder's files."""
+    try:
+        if not path.is_dir():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        together = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            together.update(f"{file.relative_to(path)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        return together.hexdigest()
+    except OSError as error:
+        raise CatalogueError(f"{where}: {error.strerror or error}") from error
 
 
 def _refuse_other_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:

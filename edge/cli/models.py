@@ -47,9 +47,9 @@ def listing(catalogue: Catalogue) -> dict[str, object]:
                 "summary": model.summary,
                 "file": model.file.name,
                 "sha256": model.sha256,
-                "input_px": list(model.input_px),
+                "input_px": model.input_px and list(model.input_px),
                 "runtime": model.runtime.value,
-                "head": model.head.value,
+                "head": model.head and model.head.value,
                 "classes": sorted(model.classes),
                 "licence": model.licence,
                 "source": model.source,
@@ -63,9 +63,10 @@ def listing(catalogue: Catalogue) -> dict[str, object]:
 def table(catalogue: Catalogue) -> Table:
     """The catalogue for people."""
     shown = Table("model", "input", "runtime", "licence", "file", "what it is good for")
+    shown.columns[0].no_wrap = True
     for model in catalogue.models:
         name = f"[bold]{model.name}[/bold]" + (" (default)" if model.name == catalogue.default else "")
-        size = f"{model.input_px[0]}x{model.input_px[1]}"
+        size = "{}x{}".format(*model.input_px) if model.input_px else "as exported"
         wrong = problem(model)
         state = "[green]ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
         shown.add_row(name, size, model.runtime.value, model.licence, state, model.summary)

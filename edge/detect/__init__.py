@@ -7,38 +7,51 @@ Backends are imported only when chosen: :func:`open_detector` goes from a catalo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from edge.domain import RoadUser
+from edge.domain import Detections, Frame, RoadUser
 from edge.errors import BadInput
-from models import CatalogueError, Model
+from models import CatalogueError, Head, Model, Runtime
 
-if TYPE_CHECKING:
-    from edge.detect.onnx import OnnxDetector
-
-__all__ = ["open_detector"]
+__all__ = ["Detector", "open_detector"]
 
 
-def open_detector(
-    model: Model, *, threads: int = 2, region_px: tuple[int, int, int, int] | None = None
-) -> OnnxDetector:
-    """Load a model of the catalogue, after comparing its file with the entry.
+class Detector(Protocol):
+    """What every backend offers."""
+
+    @property
+    def region_px(self) -> tuple[int, int, int, int] | None:
+        """The part of the frame that is looked at, None for all of it. [px]"""
+
+    def detect(self, frame: Frame) -> Detections:
+        """Road users in the frame, best first, one box each."""
+
+
+def open_detector(model: Model, *, threads: int = 2, region_px: tuple[int, int, int, int] | None = None) -> Detector:
+    """Load a model, after comparing its file with its entry in the catalogue.
 
     Args:
         model: Which one.
-        threads: Processor threads that a frame may use.
+        threads: Processor threads that a frame may use (onnxruntime; Ultralytics decides for itself).
         region_px: Look only at this part of each frame: first column, first row, and one past the last of each. [px]
 
     Raises:
         BadInput: The file is missing, not the one of the entry, or not such a network.
     """
-    from edge.detect.onnx import OnnxDetector
-
     try:
         file = model.verified_file()
     except CatalogueError as error:
         raise BadInput(str(error)) from error
-    detector = OnnxDetector(file, classes=_road_users(model), head=model.head, threads=threads, region_px=region_px)
+    if model.runtime is Runtime.ULTRALYTICS:
+        from edge.detect.ultralytics import UltralyticsDetector
+
+        return UltralyticsDetector(file, input_px=model.input_px, region_px=region_px)
+
+    from edge.detect.onnx import OnnxDetector
+
+    detector = OnnxDetector(
+        file, classes=_road_users(model), head=model.head or Head.CLASSIC, threads=threads, region_px=region_px
+    )
     if detector.input_px != model.input_px:
         raise BadInput(
             f"model {model.name}: expected an input of {model.input_px} px, the file has {detector.input_px}"

@@ -68,7 +68,7 @@ def test_pytorch_weights_see_the_clear_cars(frame: Frame) -> None:
 def test_nothing_is_asked_of_the_network_outside(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *name, **options: asked.append(name) or [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *name, **options: asked.append(name))
 
     UltralyticsDetector(DEFAULT.file).detect(frame)
 
