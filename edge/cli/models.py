@@ -61,15 +61,15 @@ def listing(catalogue: Catalogue) -> dict[str, object]:
 
 
 def table(catalogue: Catalogue) -> Table:
-    """The catalogue for people."""
-    shown = Table("model", "input", "runtime", "licence", "file", "what it is good for")
+    """The catalogue for people, readable in a terminal of 80 columns."""
+    shown = Table("model", "", show_lines=True)
     shown.columns[0].no_wrap = True
     for model in catalogue.models:
-        name = f"[bold]{model.name}[/bold]" + (" (default)" if model.name == catalogue.default else "")
-        size = "{}x{}".format(*model.input_px) if model.input_px else "as exported"
+        name = f"[bold]{model.name}[/bold]" + ("\ndefault" if model.name == catalogue.default else "")
+        size = "{}x{}".format(*model.input_px) if model.input_px else "size as exported"
         wrong = problem(model)
-        state = "[green]ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
-        shown.add_row(name, size, model.runtime.value, model.licence, state, model.summary)
+        state = "[green]file ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
+        shown.add_row(name, f"{model.summary}\n{size}, {model.runtime.value}, {model.licence}, {state}")
     return shown
 
 
