@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from models import load_catalogue
+from tests.support.clips import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+HEAVY = ("torch", "ultralytics", "tensorflow", "nvidia", "openvino")
+
+
+def named(requirement: str) -> str:
+    """The package that a requirement asks for."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found, requirement
+    return found.group().lower().replace("_", "-")
+
+
+def test_the_base_install_pulls_no_torch() -> None:
+    base = {named(requirement) for requirement in PROJECT["dependencies"]}
+    locked = {named(line) for line in LOCK.splitlines() if line and not line.startswith("#")}
+
+    assert base <= locked
+    assert [name for name in locked if name.startswith(HEAVY)] == []
+
+
+def test_every_extra_that_make_installs_is_locked() -> None:
+    locked = {named(line) for line in LOCK.splitlines() if line and not line.startswith("#")}
+
+    for extra in ("demo", "test"):
+        wanted = {named(requirement) for requirement in PROJECT["optional-dependencies"][extra]}
+        assert wanted <= locked, extra
+
+
+def test_the_lock_names_versions_only() -> None:
+    for line in LOCK.splitlines():
+        assert line.startswith(("#", " ")) or re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; .+)?", line), line
+    assert "//" not in LOCK
+
+
+def test_using_the_detector_loads_no_torch() -> None:
+    program = (
+        "import sys\n"
+        "from edge.detect import open_detector\n"
+        "from models import load_catalogue\n"
+        "open_detector(load_catalogue().find())\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "onnxruntime" in loaded
+    assert [name for name in loaded if name.startswith(HEAVY)] == []
+
+
+def test_the_wheel_holds_all_that_a_pole_needs_and_nothing_else(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    info = f"snellius-{PROJECT['version']}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"edge", "calibration", "models", info}
+    assert {f"models/{model.file.name}" for model in load_catalogue().models} <= names
+    assert {"models/catalogue.toml", "models/NOTICE", "models/licences/Apache-2.0.txt"} <= names
+    assert {f"edge/demo/{name}" for name in ("street.mp4", "survey.csv", "site.toml", "truth.json")} <= names
+    assert {"edge/py.typed", "calibration/py.typed", "models/py.typed"} <= names
+    assert {f"{info}/licenses/LICENSE", f"{info}/licenses/models/NOTICE"} <= names
+    assert not [name for name in names if "__pycache__" in name or "test" in name.lower()]
+    assert wheel.stat().st_size < 20e6
+
+
+def test_every_paper_of_the_project_names_the_same_version() -> None:
+    publiccode = (ROOT / "publiccode.yml").read_text(encoding="utf-8")
+
+    assert f'softwareVersion: "{PROJECT["version"]}"\n' in publiccode
+    assert "  license: EUPL-1.2\n" in publiccode
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("EUROPEAN UNION PUBLIC LICENCE v. 1.2")
+
+
+def test_the_descriptions_for_catalogues_have_the_length_that_publiccode_asks_for() -> None:
+    publiccode = (ROOT / "publiccode.yml").read_text(encoding="utf-8")
+    described = re.findall(
+        r"shortDescription: >-\n(.*?)    longDescription: >\n(.*?)    features:", publiccode, flags=re.DOTALL
+    )
+
+    assert len(described) == 2
+    for short, long in described:
+        assert len(" ".join(short.split())) <= 150
+        assert 150 <= len(" ".join(long.split())) <= 10_000
+
+
+# --------------------------------------------------------------------------------------------------------- systemd
+
+UNITS = sorted((ROOT / "systemd").glob("*.service"))
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_understands_every_line_of_a_unit(unit: Path, tmp_path: Path) -> None:
+    installed = tmp_path / unit.name
+    installed.write_text(re.sub(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", unit.read_text(encoding="utf-8")))
+
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(installed)], capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_exposes_next_to_nothing(unit: Path) -> None:
+    result = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stdout[-200:] + result.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_calls_a_verb_that_exists(unit: Path) -> None:
+    calls = re.findall(r"(?m)^Exec\w+=/opt/snellius/bin/snellius (.+)$", unit.read_text(encoding="utf-8"))
+
+    assert calls
+    for call in calls:
+        verb, *options = call.split()
+        shown = subprocess.run(
+            [str(Path(sys.executable).with_name("snellius")), verb, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert shown.returncode == 0, shown.stderr
+        for option in options:
+            if option.startswith("-"):
+                assert option in shown.stdout
