@@ -277,6 +277,7 @@ class Publisher:
             self._said = None
             self._announce_meta()
             self._announce_status()
+        is_full = False
         while connection.end is None:
             if self._stopping.is_set():
                 self._take_leave(connection)
@@ -285,7 +286,12 @@ class Publisher:
                 self._exchange(connection)
             except OutboxFull as full:  # nothing is lost: what could not be noted is offered or asked again
                 self._note(trouble=str(full))
+                is_full = True
                 self._stopping.wait(FULL_PAUSE_S)
+            else:
+                if is_full:
+                    self._note(trouble=None)
+                is_full = False
             self._look_after(connection)
 
     def _exchange(self, connection: Connection) -> None:
