@@ -1,0 +1,278 @@
+"""One identity per road user, followed in road metres and true seconds.
+
+Every track is a constant-velocity Kalman filter on the road (white acceleration noise), so prediction is right at any
+frame rate and through dropped frames: nothing counts frames. Each frame's sightings are assigned to tracks in two
+rounds, confident ones first, faint ones as a second chance for tracks that found none (the idea of ByteTrack,
+doi:10.1007/978-3-031-20047-2_1). The cost of a pair is the squared Mahalanobis distance on the road plus the change of
+apparent size plus the lack of overlap in the picture; the overlap lets a vehicle whose tyres are hidden, and whose
+place on the road is therefore wrong, keep its identity. Classes play no part: they flip from frame to frame.
+
+Memory is bounded: a track that grows beyond ``MAX_SAMPLES`` forgets every second sample of its older half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from calibration.road_plane import RoadPlane
+from edge.domain import Floats, Ints, Sightings, Trajectory
+
+ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
+START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
+START_SCORE = 0.35  # a sighting below this may extend a track, not begin one
+GATE = 16.0  # squared Mahalanobis distance, 2 degrees of freedom: passes 99.97 % of right pairs
+MIN_OVERLAP = 0.35  # intersection over union that keeps an identity when the place on the road is out of the gate
+SIZE_SIGMA = np.array([0.35, 0.20])  # natural logarithm of width and height, frame to frame
+SIZE_MEMORY = 0.8  # weight of the past in a track's apparent size
+LOST_AFTER_S = 1.2  # a van hides a car for this long at walking distance; longer, and it is another vehicle
+NEW_LOST_AFTER_S = 0.35  # a track of few sightings has no reliable speed to wait with
+FEW_SIGHTINGS = 4
+MAX_SAMPLES = 512
+TRUNCATED_PX = 3.0  # a bottom edge this near to the picture's edge says nothing about the tyres
+TRUNCATED_VARIANCE_M2 = 25.0
+DUPLICATE_OVERLAP = 0.7  # intersection over own area with a followed box: the same vehicle seen twice
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTrack:
+    """A track as it stands now, for drawing.
+
+    Attributes:
+        number: Counter within this run; never leaves the process.
+        box_xyxy_px: The latest box. [px]
+        position_m: Along and left of the axis. [m]
+        velocity_mps: Along and left of the axis. [m/s]
+        seen: Sightings so far.
+        label: Index into :class:`edge.domain.RoadUser` of the latest box.
+    """
+
+    number: int
+    box_xyxy_px: Floats
+    position_m: Floats
+    velocity_mps: Floats
+    seen: int
+    label: int
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    number: int
+    state: Floats  # along, left [m], their rates [m/s]
+    covariance: Floats
+    size_m: Floats
+    last_seen_s: float
+    seen: int = 0
+    times_s: list[float] = field(default_factory=list)
+    boxes: list[Floats] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    positions_m: list[Floats] = field(default_factory=list)
+    covered: list[float] = field(default_factory=list)
+
+    def remember(self, sightings: Sightings, row: int, covered: float) -> None:
+        detections = sightings.detections
+        self.last_seen_s = sightings.time_s
+        self.seen += 1
+        self.times_s.append(sightings.time_s)
+        self.boxes.append(detections.boxes_xyxy_px[row])
+        self.scores.append(float(detections.scores[row]))
+        self.labels.append(int(detections.labels[row]))
+        self.positions_m.append(sightings.positions_m[row])
+        self.covered.append(covered)
+        if len(self.times_s) > MAX_SAMPLES:
+            self._thin()
+
+    @property
+    def patience_s(self) -> float:
+        return LOST_AFTER_S if self.seen >= FEW_SIGHTINGS else NEW_LOST_AFTER_S
+
+    def _thin(self) -> None:
+        half = len(self.times_s) // 2
+        for name in ("times_s", "boxes", "scores", "labels", "positions_m", "covered"):
+            values = getattr(self, name)
+            setattr(self, name, values[:half:2] + values[half:])
+
+    def trajectory(self, time_sigma_s: float) -> Trajectory:
+        return Trajectory(
+            times_s=np.array(self.times_s),
+            time_sigma_s=time_sigma_s,
+            boxes_xyxy_px=np.array(self.boxes).reshape(-1, 4),
+            scores=np.array(self.scores),
+            labels=np.array(self.labels, dtype=np.intp),
+            positions_m=np.array(self.positions_m).reshape(-1, 2),
+            covered=np.array(self.covered),
+        )
+
+
+class Tracker:
+    """Follows road users over frames; hands out the trajectory of each one that has gone.
+
+    Args:
+        plane: Road plane in the frame of the site's axis, for predicting where a box will appear.
+        along_m: Stretch of road that is followed. [m]
+        across_m: Its extent left of the axis. [m]
+    """
+
+    def __init__(self, plane: RoadPlane, *, along_m: tuple[float, float], across_m: tuple[float, float]) -> None:
+        self._plane = plane
+        self._low = np.array([along_m[0], across_m[0]])
+        self._high = np.array([along_m[1], across_m[1]])
+        self._tracks: list[_Track] = []
+        self._numbered = 0
+        self._time_s: float | None = None
+        self._time_sigma_s = 0.0
+
+    @property
+    def live(self) -> list[LiveTrack]:
+        """Tracks seen in the latest frame, for drawing."""
+        return [
+            LiveTrack(t.number, t.boxes[-1], t.state[:2].copy(), t.state[2:].copy(), t.seen, t.labels[-1])
+            for t in self._tracks
+            if t.last_seen_s == self._time_s
+        ]
+
+    def follow(self, sightings: Sightings) -> list[Trajectory]:
+        """Take in one frame; return the trajectories of road users that were last seen long enough ago.
+
+        Raises:
+            ValueError: the frame is not later than the one before it.
+        """
+        if self._time_s is not None and sightings.time_s <= self._time_s:
+            raise ValueError(f"frames must be in order of time: {sightings.time_s} s after {self._time_s} s")
+        self._predict(sightings.time_s)
+        self._time_sigma_s = max(self._time_sigma_s, sightings.time_sigma_s)
+        self._assign(sightings)
+        return self._take([t for t in self._tracks if sightings.time_s - t.last_seen_s > t.patience_s])
+
+    def finish(self) -> list[Trajectory]:
+        """End of the recording: the trajectories of everyone still followed."""
+        return self._take(list(self._tracks))
+
+    def _take(self, gone: list[_Track]) -> list[Trajectory]:
+        self._tracks = [t for t in self._tracks if t not in gone]
+        return [t.trajectory(self._time_sigma_s) for t in gone]
+
+    def _predict(self, time_s: float) -> None:
+        dt = 0.0 if self._time_s is None else time_s - self._time_s
+        self._time_s = time_s
+        if not self._tracks or dt == 0.0:
+            return
+        transition = np.eye(4)
+        transition[[0, 1], [2, 3]] = dt
+        noise = np.zeros((4, 4))
+        spread = ACCELERATION_SIGMA_MPS2**2
+        noise[[0, 1], [0, 1]] = spread * dt**4 / 4
+        noise[[2, 3], [2, 3]] = spread * dt**2
+        noise[[0, 1, 2, 3], [2, 3, 0, 1]] = np.tile(spread * dt**3 / 2, 2)
+        for track in self._tracks:
+            track.state = transition @ track.state
+            track.covariance = transition @ track.covariance @ transition.T + noise
+
+    def _assign(self, sightings: Sightings) -> None:
+        inside = ((sightings.positions_m > self._low) & (sightings.positions_m < self._high)).all(axis=1)
+        usable = sightings.on_road & inside
+        covered = _covered(sightings.detections.boxes_xyxy_px)
+        strong = sightings.detections.scores >= START_SCORE
+        free, orphans = self._match(self._tracks, np.flatnonzero(usable & strong), sightings, covered)
+        self._match(free, np.flatnonzero(usable & ~strong), sightings, covered)
+        for row in orphans:
+            if not self._is_taken(row, sightings):
+                self._begin(sightings, row, covered)
+
+    def _is_taken(self, row: int, sightings: Sightings) -> bool:
+        """Whether a sighting already belongs to a track, or shows a vehicle that has one."""
+        box = sightings.detections.boxes_xyxy_px[row]
+        followed = np.array([t.boxes[-1] for t in self._tracks if t.last_seen_s == sightings.time_s]).reshape(-1, 4)
+        return bool((_intersections(box[None], followed)[0] > DUPLICATE_OVERLAP * _areas(box[None])[0]).any())
+
+    def _match(
+        self, tracks: list[_Track], rows: Ints, sightings: Sightings, covered: Floats
+    ) -> tuple[list[_Track], list[int]]:
+        """Assign sightings to tracks; returns the tracks that found none and the rows that nobody took."""
+        if not tracks or not len(rows):
+            return tracks, [int(r) for r in rows]
+        distances, overlaps, sizes = self._compare(tracks, rows, sightings)
+        cost = np.minimum(distances, GATE) + sizes + 4.0 * (1.0 - overlaps)
+        possible = (distances < GATE) | (overlaps > MIN_OVERLAP)
+        pairs = [(i, j) for i, j in zip(*linear_sum_assignment(np.where(possible, cost, 1e6))) if possible[i, j]]
+        for i, j in pairs:
+            row = int(rows[j])
+            self._update(tracks[i], row, sightings, float(distances[i, j]))
+            tracks[i].remember(sightings, row, float(covered[row]))
+        found, taken = {i for i, _ in pairs}, {j for _, j in pairs}
+        free = [t for i, t in enumerate(tracks) if i not in found]
+        return free, [int(r) for j, r in enumerate(rows) if j not in taken]
+
+    def _compare(self, tracks: list[_Track], rows: Ints, sightings: Sightings) -> tuple[Floats, Floats, Floats]:
+        """Squared Mahalanobis distance, overlap and squared change of size of every pair, shape (tracks, rows)."""
+        states = np.array([t.state for t in tracks])
+        innovation = sightings.positions_m[rows][None] - states[:, None, :2]
+        spread = np.array([t.covariance[:2, :2] for t in tracks])[:, None] + self._noise(rows, sightings)[None]
+        distances = np.einsum("ijk,ijk->ij", innovation, np.linalg.solve(spread, innovation[..., None])[..., 0])
+        known = np.array([t.size_m for t in tracks])
+        change = np.log(sightings.sizes_m[rows][None] / known[:, None]) / SIZE_SIGMA
+        overlaps = _overlaps(self._expected_boxes(states, known), sightings.detections.boxes_xyxy_px[rows])
+        return distances, overlaps, np.minimum((change**2).sum(axis=-1), GATE)
+
+    def _noise(self, rows: Ints, sightings: Sightings) -> Floats:
+        noise = np.array(sightings.covariances_m2[rows])
+        bottoms = sightings.detections.boxes_xyxy_px[rows, 3]
+        cut = bottoms > self._plane.camera.image_size_px[1] - 1 - TRUNCATED_PX
+        noise[cut] += TRUNCATED_VARIANCE_M2 * np.eye(2)
+        return noise
+
+    def _expected_boxes(self, states: Floats, sizes_m: Floats) -> Floats:
+        """Where the boxes of the tracks should appear, shape (n, 4); NaN off the picture's half space. [px]"""
+        feet = self._plane.project(states[:, :2])
+        extents = sizes_m * self._plane.pixels_per_metre(states[:, :2])[:, None]
+        half = extents[:, 0] / 2
+        return np.column_stack([feet[:, 0] - half, feet[:, 1] - extents[:, 1], feet[:, 0] + half, feet[:, 1]])
+
+    def _update(self, track: _Track, row: int, sightings: Sightings, distance: float) -> None:
+        """Kalman update; a sighting far from the prediction counts less (its tyres are probably hidden)."""
+        noise = self._noise(np.array([row]), sightings)[0] * max(1.0, distance / 4.0)
+        gain = np.linalg.solve(track.covariance[:2, :2] + noise, track.covariance[:2]).T
+        track.state = track.state + gain @ (sightings.positions_m[row] - track.state[:2])
+        track.covariance = track.covariance - gain @ track.covariance[:2]
+        track.covariance = (track.covariance + track.covariance.T) / 2
+        if distance < GATE:
+            track.size_m = SIZE_MEMORY * track.size_m + (1 - SIZE_MEMORY) * sightings.sizes_m[row]
+
+    def _begin(self, sightings: Sightings, row: int, covered: Floats) -> None:
+        covariance = np.zeros((4, 4))
+        covariance[:2, :2] = self._noise(np.array([row]), sightings)[0]
+        covariance[[2, 3], [2, 3]] = START_SPEED_SIGMA_MPS**2
+        state = np.concatenate([sightings.positions_m[row], np.zeros(2)])
+        self._numbered += 1
+        track = _Track(self._numbered, state, covariance, np.array(sightings.sizes_m[row]), sightings.time_s)
+        track.remember(sightings, row, float(covered[row]))
+        self._tracks.append(track)
+
+
+def _areas(boxes: Floats) -> Floats:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def _intersections(first: Floats, second: Floats) -> Floats:
+    """Common area of every pair of boxes, shape (n, m). [px²]"""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0.0, None).prod(axis=-1))
+
+
+def _overlaps(first: Floats, second: Floats) -> Floats:
+    """Intersection over union of every pair of boxes, shape (n, m); 0 where a box is not finite."""
+    common = _intersections(first, second)
+    union = _areas(first)[:, None] + _areas(second)[None] - common
+    return np.asarray(np.nan_to_num(np.divide(common, union, out=np.zeros_like(common), where=union > 0)))
+
+
+def _covered(boxes: Floats) -> Floats:
+    """Share of each box that a nearer one (its bottom edge is lower in the picture) covers, shape (n,)."""
+    if len(boxes) < 2:
+        return np.zeros(len(boxes))
+    nearer = boxes[None, :, 3] > boxes[:, None, 3]
+    return np.asarray(np.where(nearer, _intersections(boxes, boxes), 0.0).max(axis=1) / _areas(boxes))
