@@ -197,9 +197,9 @@ class ServiceSettings(_Section):
     )
     health_s: float = Field(default=300, ge=5, le=3600, description="Time between two health messages. [s]")
     drain_s: float = Field(
-        default=30,
+        default=150,
         ge=0,
-        le=600,
+        le=3600,
         description="At the end of a file that is played once: wait so long for the broker to take what is due. [s]",
     )
 

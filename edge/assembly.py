@@ -1,0 +1,344 @@
+"""From settings and files to parts that fit together: the one module that knows every class.
+
+The parts themselves take plain arguments and never see a settings object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from calibration import Calibration, Verdict
+from edge.aggregate import Anonymity, Windows
+from edge.aggregate.anonymity import MOST_DELAY_S
+from edge.aggregate.windows import LATENESS_S, SLOT_S
+from edge.clock import Clock, ClockAnchor, anchor_now, utc_datetime
+from edge.detect import open_detector
+from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Frame, PrivacyRule, Provenance, SpeedHistogram
+from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
+from edge.domain.release import DAY_BEGINS_H
+from edge.errors import BadInput
+from edge.localise import Localiser
+from edge.outbox import Outbox
+from edge.pipeline import Detector, Pipeline
+from edge.publish import Address, Native, Publisher
+from edge.publish.payload import (
+    CalibrationFacts,
+    Geometry,
+    Histogram,
+    Limits,
+    Meta,
+    ModelFacts,
+    PrivacyFacts,
+    Site,
+    SoftwareFacts,
+    State,
+    Status,
+    StatusReason,
+    WindowRule,
+)
+from edge.settings import MqttSettings, Settings, SourceSettings
+from edge.sources.timing import Timing
+from edge.sources.video import VideoFile
+from edge.speed import Estimator
+from edge.track import Tracker
+from edge.zones import Zone
+from models import Model, load_catalogue
+
+APPROACH_M = 25.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
+SHOULDER_M = 4.0  # and this far beside it: a boxed vehicle's foot may seem to stand beside the lane
+LAB_LATENESS_S = 10.0  # in lab mode a window is wanted soon; whoever stands longer counts in a later slot, flagged
+
+
+class FrameSource(Protocol):
+    """Anything that delivers frames in order of time.
+
+    Attributes:
+        size_px: Width and height of the picture. [px]
+        frame_count: Frames to expect, None when that is not known; an estimate.
+    """
+
+    size_px: tuple[int, int]
+    frame_count: int | None
+
+    @property
+    def timing(self) -> Timing:
+        """How the time stamps of the frames so far behaved."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames, each later than the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How passages become windows.
+
+    Attributes:
+        k: Least number of measured vehicles in a released window.
+        slot_s: Length of a slot. [s]
+        bin_kmh: Width of a bin of the histogram. [km/h]
+        timezone: Where a traffic day begins at 04:00.
+        lab: Whether small windows are allowed, told as such.
+    """
+
+    k: int
+    slot_s: int
+    bin_kmh: int
+    timezone: str
+    lab: bool
+
+    @property
+    def short_hash(self) -> str:
+        """Changes when a setting changes that matters to the numbers."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def software_version() -> str:
+    """Version of the installed distribution."""
+    return metadata.version("snellius")
+
+
+def known_model(name: str | None) -> Model:
+    """A model of the catalogue; None: its default.
+
+    Raises:
+        CatalogueError: There is no such model.
+    """
+    return load_catalogue().find(name)
+
+
+def measuring_pipeline(calibration: Calibration, detector: Detector) -> Pipeline:
+    """The measuring half of the device for one site."""
+    site = calibration.site
+    plane = calibration.zone_plane
+    polygon_m = site.polygon_in_frame_m
+    low_m, high_m = polygon_m[:, 1].min(), polygon_m[:, 1].max()
+    return Pipeline(
+        detector=detector,
+        localiser=Localiser(plane),
+        tracker=Tracker(
+            plane,
+            along_m=(-APPROACH_M, site.length_m + APPROACH_M),
+            across_m=(float(low_m) - SHOULDER_M, float(high_m) + SHOULDER_M),
+        ),
+        estimator=Estimator(plane, zone_length_m=site.length_m),
+        zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
+    )
+
+
+def refuse_other_size(source: FrameSource, name: str, calibration: Calibration, calibration_name: str) -> None:
+    """A calibration holds for one picture size only.
+
+    Raises:
+        BadInput: The source delivers another one.
+    """
+    if tuple(source.size_px) != tuple(calibration.image_size_px):
+        want, got = ("x".join(str(side) for side in size) for size in (calibration.image_size_px, source.size_px))
+        raise BadInput(f"{name}: expected the {want} pictures that {calibration_name} was made for, found {got}")
+
+
+def counting(
+    *, calibration: Calibration, model: Model, rules: Rules, anchor: ClockAnchor, rng: random.Random | None = None
+) -> tuple[Windows, Anonymity]:
+    """The counting half of the device: windows, and the rule by which they may be told.
+
+    Args:
+        calibration: Of this site.
+        model: The detector.
+        rules: How passages become windows.
+        anchor: From the source's clock to UTC.
+        rng: Draws the delay of each release; None: from the operating system, which nobody can foresee.
+
+    Raises:
+        BadInput: The rules do not fit the site.
+    """
+    limit_kmh = calibration.site.limit_kmh
+    try:
+        windows = Windows(
+            binning=Binning.for_limit(limit_kmh, rules.bin_kmh),
+            limit_kmh=limit_kmh,
+            zone=ZoneInfo(rules.timezone),
+            anchor=anchor,
+            provenance=Provenance(
+                calibration=calibration.id,
+                model=model.name,
+                software=software_version(),
+                config=rules.short_hash,
+            ),
+            slot_s=rules.slot_s,
+            lateness_s=LAB_LATENESS_S if rules.lab else LATENESS_S,
+        )
+        return windows, Anonymity(k=rules.k, lab=rules.lab, rng=rng)
+    except ValueError as wrong:
+        raise BadInput(str(wrong)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Everything that a running device is made of.
+
+    Attributes:
+        source: Where frames come from.
+        pipeline: Frames to passages.
+        windows: Passages to windows.
+        anonymity: Windows to releases.
+        outbox: Releases that wait for the broker.
+        publisher: Outbox to broker.
+        calibration: Of this site.
+        status: What was said about the device when it was put together: it is starting.
+    """
+
+    source: FrameSource
+    pipeline: Pipeline
+    windows: Windows
+    anonymity: Anonymity
+    outbox: Outbox
+    publisher: Publisher
+    calibration: Calibration
+    status: Status
+
+
+@contextmanager
+def assembled(settings: Settings, clock: Clock) -> Iterator[Device]:
+    """A device as the settings say, with the counters that an earlier run left.
+
+    Raises:
+        BadInput: A part cannot be made, or the parts do not fit together.
+        CalibrationError: The calibration cannot be used.
+        CatalogueError: There is no such model.
+    """
+    rules = rules_of(settings)
+    refuse_open_lab(settings)
+    calibration = Calibration.load(settings.calibration.file)
+    model = known_model(settings.model.name)
+    with ExitStack() as opened:
+        source = opened.enter_context(VideoFile(settings.source.url, loop=settings.source.loop))
+        refuse_other_size(source, settings.source.url, calibration, str(settings.calibration.file))
+        windows, anonymity = counting(
+            calibration=calibration, model=model, rules=rules, anchor=_anchor(settings.source, clock)
+        )
+        outbox = opened.enter_context(
+            Outbox(
+                settings.outbox.file,
+                retention_days=settings.outbox.retention_days,
+                max_bytes=settings.outbox.max_mb * 1_000_000,
+            )
+        )
+        counters = outbox.restored()
+        windows.restore(counters)
+        anonymity.restore(counters)
+        site_id = settings.site.id or calibration.site.id
+        status = Status(
+            device=settings.site.device,
+            epoch=outbox.epoch,
+            state=State.DEGRADED,
+            reasons=(StatusReason.STARTING,),
+            since=utc_datetime(clock.utc_ns()),
+            sw=software_version(),
+        )
+        yield Device(
+            source=source,
+            pipeline=measuring_pipeline(calibration, open_detector(model)),
+            windows=windows,
+            anonymity=anonymity,
+            outbox=outbox,
+            publisher=Publisher(
+                queue=outbox,
+                native=Native(city=settings.site.city, device=settings.site.device, site=site_id, lab=rules.lab),
+                meta=_meta(settings, site_id, calibration, model, rules, outbox.epoch),
+                status=status,
+                utc_ns=clock.utc_ns,
+                **broker_arguments(settings.mqtt),
+            ),
+            calibration=calibration,
+            status=status,
+        )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """How passages become windows, in lab mode or not."""
+    return Rules(
+        k=settings.lab.k if settings.lab.enabled else settings.privacy.k,
+        slot_s=settings.lab.slot_s if settings.lab.enabled else SLOT_S,
+        bin_kmh=settings.histogram.bin_kmh,
+        timezone=settings.site.timezone,
+        lab=settings.lab.enabled,
+    )
+
+
+def refuse_open_lab(settings: Settings) -> None:
+    """Windows of single vehicles stay on this computer, unless someone insists.
+
+    Raises:
+        BadInput: Lab mode with a broker elsewhere.
+    """
+    if settings.lab.enabled and not settings.lab.force and not Address.parse(settings.mqtt.url).is_loopback:
+        raise BadInput(
+            f"lab.enabled: expected a broker on this computer, got {settings.mqtt.url} (lab windows may hold a single "
+            "vehicle; lab.force = true if everybody in the picture knows)"
+        )
+
+
+def broker_arguments(mqtt: MqttSettings) -> dict[str, Any]:
+    """The settings of the broker as the publisher takes them."""
+    return {name: getattr(mqtt, name) for name in type(mqtt).model_fields}
+
+
+def _anchor(source: SourceSettings, clock: Clock) -> ClockAnchor:
+    """A file played in real time happens now, unless it is said when it was filmed."""
+    if source.start is not None or source.pace == "full":
+        return ClockAnchor.of_clip(source.start)
+    return replace(anchor_now(clock), captured_ns=0)
+
+
+def _meta(settings: Settings, site_id: str, calibration: Calibration, model: Model, rules: Rules, epoch: str) -> Meta:
+    site = calibration.site
+    binning = Binning.for_limit(site.limit_kmh, rules.bin_kmh)
+    quality = calibration.quality
+    return Meta(
+        device=settings.site.device,
+        epoch=epoch,
+        site=Site(
+            id=site_id,
+            city=settings.site.city,
+            timezone=settings.site.timezone,
+            forward=site.forward,
+            backward=site.backward,
+        ),
+        geometry=Geometry(zone_m=site.polygon_m, axis_m=site.axis_m),
+        calibration=CalibrationFacts(
+            id=calibration.id,
+            made=calibration.created.date(),
+            verdict=None if calibration.verdict is Verdict.REFUSE else calibration.verdict.value,
+            u_rel_speed_median=_known(quality.u_rel_median),
+            u_rel_speed_worst=_known(quality.u_rel_worst),
+        ),
+        model=ModelFacts(name=model.name, sha256=model.sha256),
+        software=SoftwareFacts(version=software_version(), cfg=rules.short_hash),
+        limits=Limits(
+            speed_kmh=site.limit_kmh, percentile_n=MIN_N_QUANTILE, few_n=FEW_N, headway_s=FREE_FLOW_HEADWAY_S
+        ),
+        window=WindowRule(
+            slot_s=rules.slot_s,
+            day_begins=f"{DAY_BEGINS_H:02}:00",
+            bins=Histogram.of(SpeedHistogram.empty(binning)),
+        ),
+        privacy=PrivacyFacts(
+            k=rules.k,
+            rule=PrivacyRule.LAB if rules.lab else PrivacyRule.CARRY_OVER,
+            release_delay_s=0 if rules.lab else MOST_DELAY_S,
+            retention_days=settings.outbox.retention_days,
+        ),
+    )
+
+
+def _known(share: float) -> float | None:
+    return round(share, 5) if math.isfinite(share) else None

@@ -1,0 +1,64 @@
+"""``snellius run``: the service."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+
+def run(
+    config: Annotated[Path, typer.Option(help="The settings file.", show_default=False)],
+) -> None:
+    """Measure and publish until told to stop (Ctrl-C or SIGTERM).
+
+    Example: snellius run --config /etc/snellius/snellius.toml
+    """
+    from edge.assembly import assembled
+    from edge.clock import LinuxClock
+    from edge.service import Service
+    from edge.settings import load_settings
+
+    settings = load_settings(config)
+    clock = LinuxClock()
+    stop = stopped_by_signals()
+    with assembled(settings, clock) as device:
+        log_to_stderr()
+        everything_sent = Service(
+            device,
+            clock=clock,
+            stop=stop,
+            paced=settings.source.pace == "real",
+            checkpoint_s=settings.service.checkpoint_s,
+            health_s=settings.service.health_s,
+            drain_s=settings.service.drain_s,
+            outbox_folder=settings.outbox.file.parent,
+        ).run()
+    if not everything_sent:
+        raise typer.Exit(1)
+
+
+def stopped_by_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def asked(number: int, at: FrameType | None) -> None:
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked)
+    return stop
+
+
+def log_to_stderr() -> None:
+    """Counts, states and durations for the journal, which adds the time itself; never a single vehicle."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,289 @@
+"""The running device: one loop, an orderly end, and a word about itself now and then.
+
+:func:`measure` is the whole device; ``run``, ``replay`` and ``demo`` share it. :class:`Service` adds what only a
+running device needs: counters to disk every minute, health and status to the platform, a stop that releases nothing
+early. Wall clock and pace live here and nowhere below.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from edge.aggregate import Anonymity, Windows
+from edge.assembly import Device
+from edge.clock import Clock, ClockState, utc_datetime
+from edge.domain import Frame, Passage, Settlement
+from edge.errors import OutboxFull, SnelliusError
+from edge.pipeline import Pipeline
+from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
+
+log = logging.getLogger(__name__)
+
+LEAVE_S = 5.0  # for the last word to the broker
+DRAIN_STEP_S = 1.0
+THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of the processor on a Raspberry Pi and a Jetson [m°C]
+
+Watcher = Callable[[Frame | None, list[Passage]], None]  # a frame (None: the end) and who has passed with it
+
+
+def unwatched(frame: Frame | None, passages: list[Passage]) -> None:
+    """Nobody looks on: what a running device does."""
+
+
+def measure(
+    frames: Iterable[Frame],
+    *,
+    pipeline: Pipeline,
+    windows: Windows,
+    anonymity: Anonymity,
+    watch: Watcher = unwatched,
+) -> Iterator[Settlement]:
+    """Frames in, settlements out.
+
+    Args:
+        frames: In order of time.
+        pipeline: Frames to passages.
+        windows: Passages to windows.
+        anonymity: Windows to releases.
+        watch: Told of every frame and the passages that became complete with it: a technician looks on.
+    """
+    for frame in frames:
+        passages = pipeline.step(frame)
+        for passage in passages:
+            windows.add(passage)
+        watch(frame, passages)
+        for aggregate in windows.close_until(frame.captured_ns):
+            yield anonymity.settle(aggregate)
+
+
+def close_clip(*, pipeline: Pipeline, windows: Windows, anonymity: Anonymity) -> tuple[list[Passage], list[Settlement]]:
+    """The end of a recording: who is still in view passes, and everything closes like a traffic day."""
+    passages = pipeline.finish()
+    for passage in passages:
+        windows.add(passage)
+    settlements = [anonymity.settle(aggregate) for aggregate in windows.finish()]
+    return passages, [*settlements, anonymity.finish()]
+
+
+class Service:
+    """Runs a device until its source ends or someone says stop."""
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        clock: Clock,
+        stop: threading.Event,
+        paced: bool,
+        checkpoint_s: float,
+        health_s: float,
+        drain_s: float,
+        outbox_folder: Path,
+    ) -> None:
+        """Begin with nothing done.
+
+        Args:
+            device: What to run.
+            clock: The clocks of the machine.
+            stop: Set from outside to end in order.
+            paced: Whether frames of a file are taken in at the times of the file.
+            checkpoint_s: Counters go to disk this often. [s]
+            health_s: Time between health messages. [s]
+            drain_s: How long to wait for the broker at the end of a file. [s]
+            outbox_folder: Whose disk is reported.
+        """
+        self._device = device
+        self._clock = clock
+        self._stop = stop
+        self._paced = paced
+        self._checkpoint_ns = round(checkpoint_s * 1e9)
+        self._health_ns = round(health_s * 1e9)
+        self._drain_s = drain_s
+        self._outbox_folder = outbox_folder
+        self._status = device.status
+        self._outbox_full = False
+        self._started_ns = self._checkpointed_ns = self._told_ns = clock.boottime_ns()
+        self._told_utc_ns = clock.utc_ns()
+        self._told_frames = self._told_watched_ns = 0
+        self._told_captured_ns: int | None = None
+
+    def run(self, watch: Watcher = unwatched) -> bool:
+        """Measure and publish.
+
+        Returns:
+            Whether the broker has everything, or someone said stop; False when something waits at the end of a file.
+
+        Raises:
+            SnelliusError: The publisher ended.
+        """
+        device = self._device
+        device.publisher.start()
+        try:
+            for settlement in measure(
+                self._attended(device.source.frames()),
+                pipeline=device.pipeline,
+                windows=device.windows,
+                anonymity=device.anonymity,
+                watch=watch,
+            ):
+                self._commit(settlement)
+            if self._stop.is_set():
+                self._checkpoint()
+                log.info("stopped; counters are kept for the next start")
+                return True
+            return self._end_of_clip(watch)
+        finally:
+            device.publisher.stop(LEAVE_S)
+
+    # ------------------------------------------------------------------------------------------------- frame by frame
+
+    def _attended(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The frames, with everything that is due done between two of them."""
+        begin_ns: int | None = None
+        for frame in frames:
+            if begin_ns is None:
+                begin_ns = self._clock.boottime_ns() - frame.captured_ns
+                log.info("measuring")
+            if self._paced:
+                self._wait_until(begin_ns + frame.captured_ns)
+            if self._stop.is_set():
+                return
+            yield frame
+            self._attend(frame)
+
+    def _wait_until(self, boottime_ns: int) -> None:
+        wait_ns = boottime_ns - self._clock.boottime_ns()
+        if wait_ns > 0:
+            self._stop.wait(wait_ns / 1e9)
+
+    def _attend(self, frame: Frame) -> None:
+        now_ns = self._clock.boottime_ns()
+        if self._told_captured_ns is None:
+            self._told_captured_ns = frame.captured_ns
+        if now_ns - self._checkpointed_ns >= self._checkpoint_ns:
+            self._checkpoint()
+        if now_ns - self._told_ns >= self._health_ns:
+            self._tell_health(frame, now_ns)
+        self._tell_status()
+        failure = self._device.publisher.status.failure
+        if failure is not None:
+            raise SnelliusError(f"the publisher ended: {failure}")
+
+    def _commit(self, settlement: Settlement) -> None:
+        try:
+            self._device.outbox.commit(settlement)
+        except OutboxFull as full:  # the outbox keeps it in memory and tries again with the next one
+            self._note_full(full)
+        else:
+            self._outbox_full = False
+
+    def _checkpoint(self) -> None:
+        self._checkpointed_ns = self._clock.boottime_ns()
+        try:
+            self._device.outbox.checkpoint(self._device.windows.state())
+        except OutboxFull as full:
+            self._note_full(full)
+        else:
+            self._outbox_full = False
+
+    def _note_full(self, full: OutboxFull) -> None:
+        if not self._outbox_full:
+            log.error("%s", full)
+        self._outbox_full = True
+
+    # ------------------------------------------------------------------------------------------- words about the device
+
+    def _tell_status(self) -> None:
+        """Tells the platform when something changed."""
+        reasons = tuple(self._reasons())
+        if self._status.reasons == reasons:
+            return
+        state = State.DEGRADED if reasons else State.READY
+        self._status = Status(
+            device=self._status.device,
+            epoch=self._status.epoch,
+            state=state,
+            reasons=reasons,
+            since=self._now(),
+            sw=self._status.sw,
+        )
+        log.info("status: %s %s", state.value, ", ".join(reason.value for reason in reasons))
+        self._device.publisher.tell(self._status)
+
+    def _reasons(self) -> Iterator[StatusReason]:
+        clock = self._device.windows.anchor.state
+        if self._device.calibration.is_expired(self._now()):
+            yield StatusReason.CALIBRATION_OLD
+        if clock is ClockState.UNSET:
+            yield StatusReason.CLOCK_UNSET
+        if clock is ClockState.HOLDOVER:
+            yield StatusReason.CLOCK_HOLDOVER
+        if self._outbox_full:
+            yield StatusReason.OUTBOX_FULL
+        if self._device.outbox.set_aside is not None:
+            yield StatusReason.OUTBOX_NEW
+
+    def _tell_health(self, frame: Frame, now_ns: int) -> None:
+        device = self._device
+        frames, watched_ns = device.source.timing.frames, device.windows.watched_ns
+        street_ns = frame.captured_ns - (self._told_captured_ns or 0)
+        device.publisher.tell(
+            Health(
+                device=self._status.device,
+                epoch=self._status.epoch,
+                time=self._now(),
+                uptime_s=(now_ns - self._started_ns) // 1_000_000_000,
+                clock=device.windows.anchor.state,
+                coverage=WatchedSince(
+                    since=utc_datetime(self._told_utc_ns),
+                    share=min((watched_ns - self._told_watched_ns) / street_ns, 1.0) if street_ns > 0 else 0.0,
+                ),
+                frames_per_s=round((frames - self._told_frames) / ((now_ns - self._told_ns) / 1e9), 2),
+                temperature_c=temperature_c(),
+                disk_free=round(disk_free(self._outbox_folder), 3),
+            )
+        )
+        self._told_ns, self._told_utc_ns = now_ns, self._clock.utc_ns()
+        self._told_frames, self._told_watched_ns, self._told_captured_ns = frames, watched_ns, frame.captured_ns
+
+    def _now(self) -> datetime:
+        return utc_datetime(self._clock.utc_ns())
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def _end_of_clip(self, watch: Watcher) -> bool:
+        device = self._device
+        passages, settlements = close_clip(pipeline=device.pipeline, windows=device.windows, anonymity=device.anonymity)
+        watch(None, passages)
+        for settlement in settlements:
+            self._commit(settlement)
+        self._checkpoint()
+        log.info("the source ended; waiting at most %.0f s for the broker", self._drain_s)
+        deadline_ns = self._clock.boottime_ns() + round(self._drain_s * 1e9)
+        while device.outbox.inventory().waiting and self._clock.boottime_ns() < deadline_ns:
+            if self._stop.is_set():
+                break
+            device.publisher.drain(DRAIN_STEP_S)
+        waiting = device.outbox.inventory().waiting
+        if waiting:
+            log.warning("%d messages wait in the outbox for the next start", waiting)
+        return not waiting
+
+
+def temperature_c() -> int | None:
+    """Of the processor, whole degrees; None where the machine does not tell. [°C]"""
+    try:
+        return round(int(THERMAL_ZONE.read_text()) / 1000)
+    except (OSError, ValueError):
+        return None
+
+
+def disk_free(folder: Path) -> float:
+    """Free share of the disk that holds a folder, 0 to 1."""
+    usage = shutil.disk_usage(folder)
+    return usage.free / usage.total
