@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,6 +88,21 @@ class PublisherStatus:
     refused: dict[str, int] = field(default_factory=dict)
     refused_commands: int = 0
     failure: str | None = None
+
+
+def retry_wait_s(failures: int, first_s: float, random: random.Random) -> float:
+    """How long to wait before the next connection: anywhere up to a bound that doubles with every failure. [s]
+
+    The whole wait is random, so that the poles that lost one broker together do not come back together ("full jitter",
+    M. Brooker, AWS Architecture Blog, 2015).
+
+    Args:
+        failures: Connections in a row that failed or did not last; the bound is ``first_s`` up to the first.
+        first_s: The shortest bound. [s]
+        random: Where chance comes from.
+    """
+    longest_s = min(LONGEST_RETRY_S, first_s * 2.0 ** min(max(failures - 1, 0), 16))
+    return random.uniform(0.0, longest_s)
 
 
 @dataclass(slots=True)
@@ -243,8 +259,7 @@ class Publisher:
             if self._stopping.is_set():
                 return
             failures = 0 if time.monotonic() - began_s >= STEADY_S else failures + 1
-            longest_s = min(LONGEST_RETRY_S, self._first_retry_s * 2.0 ** min(max(failures - 1, 0), 16))
-            wait_s = self._random.uniform(0.0, longest_s)
+            wait_s = retry_wait_s(failures, self._first_retry_s, self._random)
             log.warning("no connection to the broker: %s; next attempt in %.1f s", why, wait_s)
             self._stopping.wait(wait_s)
 
@@ -336,33 +351,33 @@ class Publisher:
 
     def _send(self, connection: Connection) -> None:
         """Fill up what may be in flight: words about the device first, then the oldest records."""
+        room = connection.in_flight_limit - len(self._flying)
+        if room <= 0:
+            return
         with self._lock:
-            parcels = list(self._news.values())
-        parcels += self._next_records(connection.in_flight_limit)
-        if not parcels and not self._flying:
+            news = list(self._news.values())
+        due = self._queue.due(self._utc_ns(), connection.in_flight_limit + len(self._held))
+        if not news and not due and not self._flying:
             with self._lock:
                 self._idle_rounds += 1
                 self._lock.notify_all()
+        self._forget_held(due)
         waiting = {key for key, held in self._held.items() if held.until_s > time.monotonic()}
         if sum(isinstance(key, int) for key in waiting) >= MANY_REFUSED:
-            parcels = [parcel for parcel in parcels if isinstance(parcel.key, str)]
-        busy = {parcel.key for parcel, _ in self._flying.values()}
-        room = connection.in_flight_limit - len(self._flying)
-        for parcel in parcels:
-            if parcel.key in busy or parcel.key in waiting:
-                continue
+            due = ()
+        elsewhere = waiting | {parcel.key for parcel, _ in self._flying.values()}
+        records = (_Parcel(queued.seq, self._rendered(queued)) for queued in due if queued.seq not in elsewhere)
+        for parcel in chain((parcel for parcel in news if parcel.key not in elsewhere), records):
             if len(parcel.messages) > room:
-                break
+                return
             self._hand_over(connection, parcel)
             room -= len(parcel.messages)
 
-    def _next_records(self, room: int) -> list[_Parcel]:
-        """The oldest records that are due, those in flight or held back included."""
-        due = self._queue.due(self._utc_ns(), room + len(self._held))
-        gone = {key for key in self._held if isinstance(key, int)} - {queued.seq for queued in due}
-        for key in gone:  # joined with another or forgotten by the outbox
+    def _forget_held(self, due: Sequence[Queued]) -> None:
+        """What the outbox no longer has, acknowledged or joined with another, cannot be refused any more."""
+        for key in {key for key in self._held if isinstance(key, int)} - {queued.seq for queued in due}:
             del self._held[key]
-        return [_Parcel(queued.seq, self._rendered(queued)) for queued in due]
+        self._note_refusals()
 
     def _rendered(self, queued: Queued) -> tuple[Message, ...]:
         return self._by_all(lambda profile: profile.measurement(queued))

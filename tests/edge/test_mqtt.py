@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import socket
 import ssl
 import subprocess
@@ -17,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from edge.broker import LoopbackBroker, Program
 from edge.domain import PrivacyRule, Release, Settlement
 from edge.errors import BadInput, OutboxFull
 from edge.outbox import Outbox
 from edge.publish import Address, BrokerUnreachable, Connection, Endpoint, Native, Publisher
+from edge.publish.mqtt import retry_wait_s
 from edge.publish.payload import State
 from tests.support.mosquitto import HOST, Heard, Mosquitto, Subscriber, eventually, retained
 from tests.support.released import DEVICE, EPOCH, QueueInMemory, a_meta, a_status, a_window
@@ -207,33 +210,96 @@ def test_a_reconnect_within_the_delay_is_no_news(mosquitto: Mosquitto, monkeypat
         eventually(lambda: states(platform) == ["lost"], what="the will")
 
 
-def test_a_broker_that_takes_but_never_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.publish.mqtt.ANSWER_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("edge.publish.mqtt.LEAVE_S", 0.1)
-    connack = bytes.fromhex("2003000000")
+@contextmanager
+def odd_broker(*answers: bytes) -> Iterator[tuple[str, list[socket.socket]]]:
+    """Answers each caller's packets with these bytes, one a packet, then only listens; address and callers."""
+    callers: list[socket.socket] = []
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = server.accept()
+            except OSError:
+                return
+            callers.append(caller)
+            for answer in answers:
+                caller.recv(65536)
+                caller.sendall(answer)
+
     with socket.create_server((HOST, 0)) as server:
-        callers: list[socket.socket] = []
-
-        def accept_and_ignore() -> None:
-            while True:
-                try:
-                    caller, _ = server.accept()
-                except OSError:
-                    return
-                callers.append(caller)
-                caller.sendall(connack)
-
-        thread = threading.Thread(target=accept_and_ignore)
+        thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        queue = QueueInMemory(3)
-        with publishing(f"mqtt://{HOST}:{server.getsockname()[1]}", queue) as publisher:
-            eventually(lambda: "no answer to a message" in (publisher.status.trouble or ""))
-            eventually(lambda: len(callers) >= 2, what="another attempt")
+        yield f"mqtt://{HOST}:{server.getsockname()[1]}", callers
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
         for caller in callers:
             caller.close()
+
+
+CONNACK = bytes.fromhex("2003000000")
+SUBACK_NOT_AUTHORIZED = bytes.fromhex("9005000100" + "8787")
+
+
+def test_a_broker_that_takes_but_never_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.publish.mqtt.ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("edge.publish.mqtt.LEAVE_S", 0.1)
+    queue = QueueInMemory(3)
+    with odd_broker(CONNACK) as (url, callers), publishing(url, queue) as publisher:
+        eventually(lambda: "no answer to a message" in (publisher.status.trouble or ""))
+        eventually(lambda: len(callers) >= 2, what="another attempt")
     assert queue.unsent == [1, 2, 3]
+
+
+def test_a_broker_that_says_nothing_at_all_is_told() -> None:
+    with odd_broker() as (url, _), pytest.raises(BrokerUnreachable, match=r"no answer to CONNECT within 0\.3 s"):
+        Connection(Endpoint.of(url, username=DEVICE), client_id=DEVICE, timeout_s=0.3)
+
+
+def test_something_that_does_not_speak_mqtt_is_told() -> None:
+    with (
+        odd_broker(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (url, _),
+        pytest.raises(BrokerUnreachable, match=HOST),
+    ):
+        Connection(Endpoint.of(url, username=DEVICE), client_id=DEVICE, timeout_s=1)
+
+
+def test_a_broker_that_refuses_subscriptions_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.publish.mqtt.LEAVE_S", 0.1)
+    with (
+        odd_broker(CONNACK, SUBACK_NOT_AUTHORIZED) as (url, _),
+        publishing(url, QueueInMemory()) as publisher,
+    ):
+        eventually(lambda: publisher.status.trouble == "the broker refuses subscriptions to ack and cmd")
+        assert publisher.status.is_connected
+
+
+def test_waits_between_attempts_are_random_and_grow_to_five_minutes() -> None:
+    chance = random.Random(1)
+    waits = {
+        failures: [retry_wait_s(failures, 4.0, chance) for _ in range(2000)] for failures in (0, 1, 2, 3, 7, 10_000)
+    }
+    for failures, bound_s in ((0, 4), (1, 4), (2, 8), (3, 16), (7, 256), (10_000, 300)):
+        assert 0 <= min(waits[failures]) < 0.05 * bound_s
+        assert 0.95 * bound_s < max(waits[failures]) <= bound_s
+
+
+@pytest.mark.parametrize("program", ["mosquitto", "iotcore"])
+def test_the_broker_of_the_demo_carries_everything(program: Program) -> None:
+    if program == "iotcore":
+        pytest.importorskip("iotcore", reason="the extra [demo] is not installed")
+    queue = QueueInMemory(50)
+    with LoopbackBroker(program) as broker, Subscriber(broker.port, "snellius/#") as platform:
+        with publishing(broker.url, queue) as publisher:
+            assert publisher.drain(10)
+            platform.publish(f"{BASE}/cmd", b'{"from":4,"to":6}')
+            platform.wait_for(1, "/cmd/result")
+            assert publisher.drain(10)
+        eventually(lambda: len(numbers(platform.messages)) >= 53)
+        assert numbers(platform.messages) == [*range(1, 51), 4, 5, 6]
+        eventually(lambda: states(platform) == ["ready", "stopped"])
+        assert platform.on("/flow/forward")[0].properties["ContentType"] == "application/json"
+        with retained(broker.port) as kept:
+            assert set(kept) == {f"{BASE}/meta", f"{BASE}/status"}
 
 
 # ------------------------------------------------------------------------------------------------ brokers that refuse

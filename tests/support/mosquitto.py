@@ -15,7 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -148,7 +148,7 @@ class Subscriber:
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id,
-            protocol=mqtt.MQTTProtocolVersion(version),
+            protocol=MQTTProtocolVersion(version),
             clean_session=False if version == mqtt.MQTTv311 else None,
         )
         if username is not None:
@@ -159,7 +159,7 @@ class Subscriber:
         self._client.on_message = self._on_message
         properties = None
         if version == mqtt.MQTTv5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = 3600
             self._client.connect(HOST, port, keepalive=5, clean_start=False, properties=properties)
         else:
@@ -200,7 +200,9 @@ class Subscriber:
         self._subscribed.set()
 
     def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
-        properties = message.properties.json() if message.properties is not None else {}
+        properties: dict[str, Any] = {}
+        if message.properties is not None:
+            properties = message.properties.json()  # type: ignore[no-untyped-call]
         self.messages.append(Heard(message.topic, bytes(message.payload), message.retain, message.qos, properties))
 
 
