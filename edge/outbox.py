@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 RETENTION_DAYS = 35.0  # a platform that was away for a month can still ask for everything
 MAX_BYTES = 64 * 1024 * 1024  # more than a year of waiting windows of a busy street
 LEAST_BYTES = 256 * 1024  # the counters of both directions and a few dozen windows
+RESERVED_PAGES = 8  # marking, numbering and joining must work when no new record fits any more
 LONGEST_DELAY_NS = 120_000_000_000  # held back for longer: dated by a wall clock that has stepped back since
 HOUR_NS = 3_600_000_000_000
 DAY_NS = 24 * HOUR_NS
@@ -140,7 +141,7 @@ class Outbox:
             raise TypeError("only a Release may leave the device")
         with self._lock:
             self._unwritten.append(settlement)
-            self._write(self._insert_unwritten)
+            self._write(self._insert_unwritten, is_new=True)
             released = any(each.releases for each in self._unwritten)
             self._unwritten.clear()
             if released:
@@ -158,7 +159,7 @@ class Outbox:
             _put_counters(database, "windows", windows_state)
 
         with self._lock:
-            self._write(keep)
+            self._write(keep, is_new=bool(self._unwritten))
             self._unwritten.clear()
 
     def restored(self) -> Counters:
@@ -297,7 +298,7 @@ class Outbox:
         if verdict != "ok":
             raise _Damaged(verdict)
         (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
-        database.execute(f"PRAGMA max_page_count = {self._max_bytes // page_bytes}")
+        self._pages = self._max_bytes // page_bytes
         database.execute("BEGIN IMMEDIATE")
         for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
             for statement in statements:
@@ -330,18 +331,19 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def _write(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run a change in one transaction, making room as often as it takes."""
+    def _write(self, change: Callable[[sqlite3.Connection], _T], *, is_new: bool = False) -> _T:
+        """Run a change in one transaction, making room as often as it takes; new records leave a few pages free."""
         while True:
             try:
-                return self._transact(change)
+                return self._transact(change, self._pages - (RESERVED_PAGES if is_new else 0))
             except sqlite3.OperationalError as error:
                 if "full" not in str(error):
                     raise
             if not self._make_room():
                 raise OutboxFull(f"{self._path}: no space left, and nothing more can be joined or forgotten")
 
-    def _transact(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _transact(self, change: Callable[[sqlite3.Connection], _T], pages: int) -> _T:
+        self._database.execute(f"PRAGMA max_page_count = {pages}")
         self._database.execute("BEGIN IMMEDIATE")
         try:
             result = change(self._database)
@@ -373,7 +375,7 @@ class Outbox:
     def _make_room(self) -> bool:
         """One step of the policy; False when there is nothing left to give."""
         try:
-            return self._transact(self._give_way)
+            return self._transact(self._give_way, self._pages)
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise

@@ -167,7 +167,9 @@ class SpeedHistogram:
     def quantile_kmh(self, p: float, *, least_n: int = MIN_N_QUANTILE) -> float | None:
         """The speed that a share ``p`` of the vehicles does not exceed, linear in the bin. [km/h]
 
-        The rank p·n is looked up in the cumulated counts; inside a bin vehicles are taken as evenly spread.
+        The rank p·n is looked up in the cumulated counts; inside a bin vehicles are taken as evenly spread. Where the
+        density f falls inside the bin this reads up to w² |f'| / 8f too high: 0.09 km/h at V85 for bins of 2 km/h and
+        a spread of 6 km/h.
 
         Args:
             p: Share, between 0 and 1, both excluded.

@@ -90,16 +90,19 @@ def test_a_percentile_in_the_tails_is_not_known():
 
 
 def test_v85_of_a_thousand_vehicles_is_within_a_tenth_of_a_kilometre_on_average():
-    """About 90 of them share the bin of V85; where in the bin they are is not kept: 2 km/h · 0.5 / √90 = 0.11 km/h."""
+    """About 90 share the bin of V85, and where in the bin is not kept: sigma is at most 2 · 0.5 / √90 = 0.11 km/h.
+
+    The density falls inside the bin, so the linear reading is up to w² |f'| / 8f = 0.09 km/h too high.
+    """
     rng = random.Random(7)
     errors = []
     for _ in range(200):
         speeds = sorted(min(max(rng.gauss(33, 6), 0), 100) for _ in range(1000))
         exact = (speeds[849] + speeds[850]) / 2
         errors.append(SpeedHistogram.of(speeds, BINNING).quantile_kmh(0.85) - exact)
-    assert abs(sum(errors)) / 200 < 0.03
+    assert -0.02 < sum(errors) / 200 < 0.09
     assert sum(abs(error) for error in errors) / 200 < 0.1
-    assert max(abs(error) for error in errors) < 0.45  # four sigma
+    assert max(abs(error) for error in errors) < 0.45  # four sigma and a bit
 
 
 def test_histograms_with_different_bins_do_not_merge():

@@ -157,5 +157,3 @@ def a_settlement(*records: WindowAggregate | DayMix, not_before: str = MORNING, 
     """What the anonymity stage hands to the outbox, with these records released."""
     releases = tuple(Release(record, 10, PrivacyRule.CARRY_OVER, utc_ns(not_before)) for record in records)
     return Settlement(releases, state if state is not None else {"settled": {}})
-
-
