@@ -117,6 +117,8 @@ def _session(file: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Idle threads would wait for the next frame in a busy loop: twice the processor time at 20 frames a second.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; warnings speak of optimisations that do not apply
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
