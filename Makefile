@@ -75,13 +75,11 @@ mosquitto:
 			echo "the tests need mosquitto on the path; install it by hand (apt-get install mosquitto)" >&2; exit 1; }; }
 
 # In an environment of its own: ultralytics brings opencv-python beside our opencv-python-headless, and both own cv2.
-# TORCH names the build of torch to use; plain 'torch' takes the newest one.
-TORCH ?= torch
 test-ultralytics:
 	$(PYTHON) -m venv .venv-ultralytics
-	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install '$(TORCH)'
+	@echo "installing Ultralytics and torch into .venv-ultralytics (gigabytes)"
 	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]'
-	.venv-ultralytics/bin/python -m pytest -o addopts="--strict-markers" tests/ultralytics
+	.venv-ultralytics/bin/python -m pytest --override-ini addopts=--strict-markers tests/ultralytics
 
 lock: | $(MADE)
 	$(PIP) install uv
