@@ -250,6 +250,23 @@ def test_a_broker_that_takes_but_never_answers_is_left(monkeypatch: pytest.Monke
     assert queue.unsent == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("connack", "most"),
+    [
+        pytest.param(CONNACK, 10, id="by our own limit"),
+        pytest.param(bytes.fromhex("2006000003" + "210004"), 4, id="by the broker's receive maximum"),
+    ],
+)
+def test_few_messages_are_unanswered_at_a_time(connack: bytes, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.publish.mqtt.LEAVE_S", 0.0)
+    with odd_broker(connack) as (url, callers), publishing(url, QueueInMemory(50)):
+        eventually(lambda: callers)
+        eventually(lambda: callers[0].recv(1_000_000, socket.MSG_PEEK).count(b'{"schema":') >= most)
+        time.sleep(0.2)  # for one too many
+        sent = callers[0].recv(1_000_000)
+    assert sent.count(b'{"schema":') == most
+
+
 def test_a_broker_that_says_nothing_at_all_is_told() -> None:
     with odd_broker() as (url, _), pytest.raises(BrokerUnreachable, match=r"no answer to CONNECT within 0\.3 s"):
         Connection(Endpoint.of(url, username=DEVICE), client_id=DEVICE, timeout_s=0.3)
@@ -307,7 +324,13 @@ def test_the_broker_of_the_demo_carries_everything(program: Program) -> None:
 READ_ONLY_ACL = (
     f"user {DEVICE}\ntopic write {BASE}/meta\ntopic write {BASE}/status\ntopic read #\nuser platform\ntopic #\n"
 )
-FULL_ACL = READ_ONLY_ACL.replace(f"user {DEVICE}\n", f"user {DEVICE}\ntopic write {BASE}/#\n")
+CONTRACT_ACL = """\
+user platform
+topic readwrite #
+pattern write snellius/1/hilversum/%u/#
+pattern read snellius/1/hilversum/%u/cmd
+pattern read snellius/1/hilversum/%u/ack
+"""
 
 
 def test_a_refused_window_is_kept_told_and_sent_when_it_is_allowed(tmp_path: Path) -> None:
@@ -325,7 +348,7 @@ def test_a_refused_window_is_kept_told_and_sent_when_it_is_allowed(tmp_path: Pat
         assert not publisher.drain(0.5)
         assert states(platform) == ["ready", "degraded"]  # steady while the refusal lasts
 
-        broker.set_acl(FULL_ACL)
+        broker.set_acl(CONTRACT_ACL)
         broker.reload()
         assert publisher.drain(10)
         eventually(lambda: states(platform)[-1:] == ["ready"])
@@ -333,6 +356,22 @@ def test_a_refused_window_is_kept_told_and_sent_when_it_is_allowed(tmp_path: Pat
         assert sorted(numbers(platform.messages)) == list(range(1, 26))
         assert publisher.status.refused == {}
     assert queue.unsent == []
+
+
+def test_the_access_list_of_the_contract_is_all_that_a_device_needs(tmp_path: Path) -> None:
+    queue = QueueInMemory(3)
+    with (
+        Mosquitto(tmp_path, acl=CONTRACT_ACL) as broker,
+        Subscriber(broker.port, "snellius/#", username="platform") as platform,
+        publishing(broker.url, queue) as publisher,
+    ):
+        assert publisher.drain(10)
+        platform.publish(f"{BASE}/ack", b'{"epoch":"7f3a91c2","upto":2}')
+        platform.publish(f"{BASE}/cmd", b'{"from":2,"to":2}')
+        platform.wait_for(1, "/cmd/result")
+        assert publisher.drain(10)
+        assert publisher.status.refused == {}
+        assert queue.acks == [(EPOCH, 2)]
 
 
 def test_one_refused_direction_does_not_stop_the_other(tmp_path: Path) -> None:
