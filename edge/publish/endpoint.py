@@ -148,6 +148,18 @@ def _refuse_exposed(what: str, file: Path) -> None:
         raise BadInput(f"{what}: everybody on this computer may read {file} (chmod o= {file})")
 
 
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho would leave that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As its parent."""
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _verifying_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
     """TLS 1.2 or later, with certificate and host name verified."""
     try:
@@ -157,6 +169,7 @@ def _verifying_context(ca_file: Path | None, cert_file: Path | None, key_file: P
     except OSError as failure:
         raise BadInput(f"mqtt.ca_file: cannot read {ca_file}: {failure.strerror}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _TidySocket
     if cert_file is not None:
         _refuse_exposed("mqtt.key_file", key_file or cert_file)
         try:
