@@ -1,8 +1,8 @@
 """Surveyed points in, road plane with covariance out.
 
-A technician clicks marks in a still picture and tapes where they lie on the road. From that this library solves the camera (focal
-length, principal point, lens, pose) together with how sure it is, names rows that contradict the others, judges the result over the
-measurement zone, and keeps it as a dated, tamper-evident certificate::
+A technician clicks marks in a still picture and tapes where they lie on the road. From that this library solves the
+camera (focal length, principal point, lens, pose) together with how sure it is, names rows that contradict the
+others, judges the result over the measurement zone, and keeps it as a dated, tamper-evident certificate::
 
     solution = solve(read_survey(Path("survey.csv")), read_site(Path("site.toml")), (960, 540))
     calibration = solution.certified(created=now)
@@ -13,7 +13,7 @@ It knows no camera device, model or broker, and never imports the application.
 
 from calibration.camera import PARAMETERS, Camera
 from calibration.certificate import Calibration
-from calibration.errors import CalibrationError
+from calibration.errors import CalibrationError, Contradiction
 from calibration.quality import Verdict
 from calibration.road_plane import GroundPoints, RoadPlane
 from calibration.site import Site, read_site
@@ -25,6 +25,7 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "Camera",
+    "Contradiction",
     "GroundPoints",
     "RoadPlane",
     "Site",

@@ -1,14 +1,14 @@
 """A camera above a flat road: every map beside its Jacobian.
 
-Pixels are those of the camera's own, distorted picture: u right, v down, (0, 0) the centre of the top-left pixel. Metres are
-right-handed survey coordinates with z up and the road at z = 0. Distortion follows Brown (1966) in OpenCV's order and sign:
-normalised coordinates x, y with s = x² + y² become
+Pixels are those of the camera's own, distorted picture: u right, v down, (0, 0) the centre of the top-left pixel.
+Metres are right-handed survey coordinates with z up and the road at z = 0. Distortion follows Brown (1966) in
+OpenCV's order and sign: normalised coordinates x, y with s = x² + y² become
 
     x·(1 + k1·s + k2·s² + k3·s³) + 2·p1·x·y + p2·(s + 2·x²)
     y·(1 + k1·s + k2·s² + k3·s³) + p1·(s + 2·y²) + 2·p2·x·y
 
-and pixels are the focal length times that, plus the principal point. Pixels are square. What has no answer is NaN: points behind
-the camera, points beyond where the distortion stops being one-to-one, pixels at or above the horizon.
+and pixels are the focal length times that, plus the principal point. Pixels are square. What has no answer is NaN:
+points behind the camera, points beyond where the distortion stops being one-to-one, pixels at or above the horizon.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ PARAMETERS = (
     "pos_y",
     "pos_z",
 )
-"""Order of the parameters that a survey solves, in every covariance: log of the focal length, principal point [px], lens terms,
-a small rotation vector applied on the camera side [rad], camera centre in survey metres [m]."""
+"""Order of the parameters that a survey solves, in every covariance: log of the focal length, principal point [px],
+lens terms, a small rotation vector applied on the camera side [rad], camera centre in survey metres [m]."""
 
 MIN_DEPTH_M = 0.05  # nearer to the camera than this nothing can be seen on a road
 UNDISTORT_STEPS = 20  # Newton needs 3 to 6 in a sane lens; more means that the pixel has no origin
@@ -122,7 +122,8 @@ class Camera:
             points_m: Survey coordinates, shape (..., 3). [m]
 
         Returns:
-            Pixels (..., 2); their derivatives by :data:`PARAMETERS` (..., 2, 11); and by the coordinates (..., 2, 3). [px/m]
+            Pixels (..., 2); their derivatives by :data:`PARAMETERS` (..., 2, 11); and by the coordinates (..., 2, 3).
+            [px/m]
         """
         points = np.asarray(points_m, dtype=np.float64)
         seen = (points - self.position_m) @ self.rotation.T
@@ -278,7 +279,8 @@ def rotation_from_vector(vector_rad: npt.ArrayLike) -> Floats:
 def _one_to_one_radius2(distortion: tuple[float, float, float, float, float]) -> float:
     """Squared normalised radius at which the radial distortion turns back: smallest positive root of its derivative.
 
-    Tangential terms are left out: in any usable lens they move that radius by less than the margin to the picture's corner.
+    Tangential terms are left out: in any usable lens they move that radius by less than the margin to the picture's
+    corner.
     """
     k1, k2, _, _, k3 = distortion
     roots = np.roots(np.array([7 * k3, 5 * k2, 3 * k1, 1.0]))

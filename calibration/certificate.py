@@ -288,7 +288,7 @@ def homography(camera: Camera, origin_m: Floats) -> Floats:
 
 
 def _homography_block(plane: RoadPlane) -> dict[str, Any]:
-    """For other tools: the plane as a homography near the middle of the survey, with its covariance (row-major, rank 8 or less)."""
+    """For other tools: the plane as a homography with its covariance (row-major, rank 8 or less)."""
     origin = np.round(plane.hull_m.mean(axis=0))
     steps = 1e-3 * np.sqrt(np.diag(plane.covariance))  # a thousandth of a sigma: linear, and far above rounding
     columns = [
@@ -321,9 +321,7 @@ def _fingerprint(content: Mapping[str, Any]) -> str:
 def _require_unaltered(content: dict[str, Any], where: str) -> None:
     fingerprint = _fingerprint(content)
     if content["fingerprint"] != fingerprint or content["id"] != f"cal-{content['created'][:10]}-{fingerprint[:4]}":
-        raise CalibrationError(
-            f"{where}: altered since it was solved (its fingerprint does not match); solve it again with `calibrate solve`"
-        )
+        raise CalibrationError(f"{where}: altered since it was solved (its fingerprint does not match); solve it again")
 
 
 def _instant(text: str) -> datetime:

@@ -1,21 +1,23 @@
-"""One camera from one survey: errors in clicks and in tape readings, weak knowledge of lenses, and an honest covariance.
+"""One camera from one survey: errors in clicks and tape readings, weak knowledge of lenses, honest covariance.
 
-Maximum a posteriori over focal length, principal point, k1, k2 and pose. Clicks and surveyed coordinates both carry errors
-(errors in variables): the true coordinates are unknowns too and are eliminated exactly in each step, which gives the Gauss-Helmert
-weights W = (σ_px²·I + σ_m²·J·Jᵀ)⁻¹ of a point (J: pixels by metres). Levenberg-Marquardt with exact Jacobians.
+Maximum a posteriori over focal length, principal point, k1, k2 and pose. Clicks and surveyed coordinates both carry
+errors (errors in variables): the true coordinates are unknowns too and are eliminated exactly in each step, which
+gives the Gauss-Helmert weights W = (σ_px²·I + σ_m²·J·Jᵀ)⁻¹ of a point (J: pixels by metres). Levenberg-Marquardt with
+exact Jacobians.
 
-A flat road seen once tells eight numbers (a homography); pose, focal length, principal point and lens are eleven. Hence the priors,
-which describe cameras on poles in general and give way wherever the points know better:
+A flat road seen once tells eight numbers (a homography); pose, focal length, principal point and lens are eleven.
+Hence the priors, which describe cameras on poles in general and give way wherever the points know better:
 
 - principal point within 1 % of the picture's width of its centre, each axis (usual centring of board lenses);
-- log focal length around 0.9 widths ± 0.6: between 0.5 and 1.6 widths at one sigma, 6 mm board lens to 2.7 mm wide angle and tele;
+- log focal length around 0.9 widths ± 0.6: between 0.5 and 1.6 widths at one sigma, 6 mm board lens to 2.7 mm wide
+  angle and tele;
 - k1 = 0 ± 0.25 and k2 = 0 ± 0.1: reaches a wide lens (−0.3 at 100°) at about one sigma.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,9 +32,13 @@ K1_SIGMA = 0.25
 K2_SIGMA = 0.1
 
 _FOCAL_TRIALS_WIDTHS = (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0)
-_STARTS = 3  # best of the trials that are refined
-_MAX_STEPS = 80
+_WIDE_LENS_K1 = -0.25
+_STARTS = 3  # best of the trials that are refined for a few steps; the best of those goes on to the end
+_FIRST_STEPS = 5
+_MAX_STEPS = 60
 _CONVERGED = 1e-9  # relative fall of the cost
+_LEVEL = 1e-3  # fall that one more undamped step would promise, relative to the cost
+_MAX_DAMPING = 1e10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +88,32 @@ def fit_camera(survey: Survey, image_size_px: tuple[int, int]) -> Fit | None:
         image_size_px: Width and height of the picture they were clicked in. [px]
     """
     problem = _Problem(survey, image_size_px)
-    starts = sorted(problem.starts(), key=lambda start: start[0])[:_STARTS]
-    solved = [problem.refine(camera) for _, camera in starts]
-    return min((fit for fit in solved if fit is not None), key=lambda fit: fit.chi_square, default=None)
+    starts = sorted(problem.starts(), key=lambda state: state.cost)[:_STARTS]
+    advanced = [problem.refine(state, _FIRST_STEPS) for state in starts]
+    if not advanced:
+        return None
+    return problem.settled(problem.refine(min(advanced, key=lambda state: state.cost), _MAX_STEPS))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """Where a refinement stands.
+
+    Attributes:
+        camera: The camera, in centred coordinates.
+        points_m: The true coordinates as far as clicks and tape tell, centred, shape (n, 2). [m]
+        cost: Weighted sum of squares.
+        damping: Of the next step.
+    """
+
+    camera: Camera
+    points_m: Floats
+    cost: float
+    damping: float
 
 
 class _Problem:
-    """The least-squares problem of one survey. Coordinates are shifted to their centre: RD New has six digits before the point."""
+    """The least-squares problem of one survey, in coordinates about its centre: RD New has six digits before the point."""
 
     def __init__(self, survey: Survey, image_size_px: tuple[int, int]) -> None:
         self._survey, self._size = survey, image_size_px
@@ -102,50 +127,56 @@ class _Problem:
         centre_sigma = CENTRE_SIGMA_SHARE * width
         self._prior_sigmas = np.array([LOG_FOCAL_SIGMA, centre_sigma, centre_sigma, K1_SIGMA, K2_SIGMA])
 
-    def starts(self) -> list[tuple[float, Camera]]:
-        """Cameras to begin with, from a homography and a range of focal lengths, each with its cost."""
-        homography = _homography(self._surveyed, self._survey.pixels)
-        cameras = (self._camera_from(homography, share * self._size[0]) for share in _FOCAL_TRIALS_WIDTHS)
-        costs = ((self._cost(camera, self._surveyed), camera) for camera in cameras if camera is not None)
-        return [(cost, camera) for cost, camera in costs if math.isfinite(cost)]
+    def starts(self) -> list[_State]:
+        """Cameras to begin with, from homographies and a range of focal lengths; with a wide lens where none fits."""
+        plane = homography(self._surveyed, self._survey.pixels)
+        focal_lengths = [share * self._size[0] for share in _FOCAL_TRIALS_WIDTHS]
+        found = self._visible([self._camera_from(plane, focal_px) for focal_px in focal_lengths])
+        return found or self._visible([self._camera_with_lens(focal_px, _WIDE_LENS_K1) for focal_px in focal_lengths])
 
-    def refine(self, camera: Camera) -> Fit | None:
-        """Levenberg-Marquardt from a start; None when it does not settle."""
-        points = self._surveyed
-        cost, damping = self._cost(camera, points), 1e-3
-        for _ in range(_MAX_STEPS):
-            normal, slope, blocks = self._normal_equations(camera, points)
-            fall = math.inf
-            while damping < 1e10:
-                step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
-                trial = camera.perturbed(step)
-                trial_points = self._surveyed + np.einsum(
-                    "nij,nj->ni", blocks.gain, blocks.miss - blocks.by_camera @ step
-                )
-                trial_cost = self._cost(trial, trial_points)
-                if trial_cost <= cost:
-                    camera, points, fall, cost = trial, trial_points, cost - trial_cost, trial_cost
-                    damping = max(damping / 10, 1e-12)
-                    break
-                damping *= 10
-            else:
-                break
-            if fall <= _CONVERGED * (cost + 1e-9):
-                return self._fit(camera, points, cost)
-        # No step lowers the cost any more: settled as far as double precision goes, unless the walls of the model stopped it.
-        normal, slope, _ = self._normal_equations(camera, points)
-        newton_gain = float(slope @ np.linalg.solve(normal, slope))
-        return self._fit(camera, points, cost) if newton_gain < 1e-3 * (cost + 1.0) else None
+    def _visible(self, cameras: list[Camera | None]) -> list[_State]:
+        states = [_State(c, self._surveyed, self._cost(c, self._surveyed), 1e-3) for c in cameras if c is not None]
+        return [state for state in states if math.isfinite(state.cost)]
 
-    def _fit(self, camera: Camera, points: Floats, cost: float) -> Fit:
-        normal, _, _ = self._normal_equations(camera, points)
-        scale = np.sqrt(np.diag(normal))
+    def refine(self, state: _State, steps: int) -> _State:
+        """At most so many Levenberg-Marquardt steps; ends earlier where the cost no longer falls."""
+        for _ in range(steps):
+            advanced = self._step(state)
+            if advanced is None:
+                return state
+            fall, state = state.cost - advanced.cost, advanced
+            if fall <= _CONVERGED * (state.cost + 1.0):
+                return state
+        return state
+
+    def settled(self, state: _State) -> Fit | None:
+        """The fit of a refined state; None when it stands on a slope: the walls of the model stopped it."""
+        normal, slope, _ = self._normal_equations(state.camera, state.points_m)
+        if float(slope @ np.linalg.solve(normal, slope)) > _LEVEL * (state.cost + 1.0):
+            return None
+        return self._fit(state, normal)
+
+    def _step(self, state: _State) -> _State | None:
+        normal, slope, blocks = self._normal_equations(state.camera, state.points_m)
+        damping = state.damping
+        while damping < _MAX_DAMPING:
+            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
+            camera = state.camera.perturbed(step)
+            points = self._surveyed + np.einsum("nij,nj->ni", blocks.gain, blocks.miss - blocks.by_camera @ step)
+            cost = self._cost(camera, points)
+            if cost <= state.cost:
+                return _State(camera, points, cost, max(damping / 10, 1e-12))
+            damping *= 10
+        return None
+
+    def _fit(self, state: _State, normal: Floats) -> Fit:
+        scale = np.sqrt(np.diag(normal))  # metres, pixels and lens terms differ by many orders of magnitude
         return Fit(
             survey=self._survey,
-            camera=_moved(camera, self._origin),
+            camera=_moved(state.camera, self._origin),
             covariance=np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale),
-            chi_square=cost,
-            prior_pulls=self._pulls(camera),
+            chi_square=state.cost,
+            prior_pulls=self._pulls(state.camera),
         )
 
     def _pulls(self, camera: Camera) -> Floats:
@@ -176,10 +207,10 @@ class _Problem:
         slope[priors] -= self._pulls(camera) / self._prior_sigmas
         return normal, slope, _Blocks(miss=miss, by_camera=by_camera, gain=across @ weights)
 
-    def _camera_from(self, homography: Floats, focal_px: float) -> Camera | None:
-        """Camera of a homography road → picture at a given focal length and no lens; None when it lies under the road."""
+    def _camera_from(self, plane: Floats, focal_px: float) -> Camera | None:
+        """Camera of a homography road → picture at a given focal length, no lens; None when it lies under the road."""
         cu, cv = self._prior_means[1:3]
-        columns = np.linalg.inv(np.array([[focal_px, 0, cu], [0, focal_px, cv], [0, 0, 1]])) @ homography
+        columns = np.linalg.inv(np.array([[focal_px, 0, cu], [0, focal_px, cv], [0, 0, 1]])) @ plane
         columns *= 2 / (np.linalg.norm(columns[:, 0]) + np.linalg.norm(columns[:, 1]))
         if columns[2, 2] < 0:
             columns = -columns
@@ -199,6 +230,23 @@ class _Problem:
             position_m=position,
         )
 
+    def _camera_with_lens(self, focal_px: float, k1: float) -> Camera | None:
+        """As :meth:`_camera_from`, from clicks freed of an assumed distortion; None also where they have no origin."""
+        cu, cv = self._prior_means[1:3]
+        lens = Camera(
+            image_size_px=self._size,
+            focal_px=focal_px,
+            centre_px=(float(cu), float(cv)),
+            distortion=(k1, 0.0, 0.0, 0.0, 0.0),
+            rotation=np.eye(3),
+            position_m=np.zeros(3),
+        )
+        pixels = lens.undistorted(self._survey.pixels)
+        if not np.isfinite(pixels).all():
+            return None
+        camera = self._camera_from(homography(self._surveyed, pixels), focal_px)
+        return None if camera is None else replace(camera, distortion=lens.distortion)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Blocks:
@@ -215,7 +263,7 @@ class _Blocks:
     gain: Floats
 
 
-def _homography(points_m: Floats, pixels: Floats) -> Floats:
+def homography(points_m: Floats, pixels: Floats) -> Floats:
     """Road → picture by the normalised direct linear transform (Hartley 1997, doi:10.1109/34.601246), shape (3, 3)."""
     (road, to_road), (picture, to_picture) = _normalised(points_m), _normalised(pixels)
     x, y, one, zero = road[:, 0], road[:, 1], np.ones(len(road)), np.zeros((len(road), 3))

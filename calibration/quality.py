@@ -1,7 +1,7 @@
 """How good a calibration is where it matters: over the measurement zone.
 
-Verdict: *good* when the relative speed uncertainty (one sigma, from the calibration alone) is at most 1.5 % everywhere in the zone,
-*usable* up to 3 %, else *refuse*. Other findings can only lower it.
+Verdict: *good* when the relative speed uncertainty (one sigma, from the calibration alone) is at most 1.5 %
+everywhere in the zone, *usable* up to 3 %, else *refuse*. Other findings can only lower it.
 """
 
 from __future__ import annotations
@@ -106,9 +106,14 @@ def judge(
     plane: RoadPlane, site: Site, quality: ZoneQuality, more: Iterable[Finding] = ()
 ) -> tuple[Verdict, list[str]]:
     """The verdict and its reasons, from the zone, the camera's height and what else was found."""
-    findings = [*more, *_height_findings(plane, site), *_zone_findings(quality)]
-    worst = max((finding.verdict for finding in findings), key=list(Verdict).index, default=Verdict.GOOD)
-    return worst, [finding.says for finding in findings]
+    return lowered(Verdict.GOOD, [], [*more, *_height_findings(plane, site), *_zone_findings(quality)])
+
+
+def lowered(verdict: Verdict, reasons: list[str], findings: Iterable[Finding]) -> tuple[Verdict, list[str]]:
+    """A verdict and its reasons after further findings."""
+    found = list(findings)
+    worst = max([verdict, *(finding.verdict for finding in found)], key=list(Verdict).index)
+    return worst, reasons + [finding.says for finding in found]
 
 
 def camera_summary(plane: RoadPlane) -> dict[str, float | None]:
@@ -155,7 +160,7 @@ def summary(
 def privacy_warning(px_per_m: float) -> str | None:
     """What a picture that sharp could be used for; None below 125 px/m."""
     if px_per_m >= IDENTIFY_PX_PER_M:
-        return f"{px_per_m:.0f} px/m: sharp enough to identify people (EN 62676-4: {IDENTIFY_PX_PER_M:.0f}); use a wider lens"
+        return f"{px_per_m:.0f} px/m: sharp enough to identify people (EN 62676-4: {IDENTIFY_PX_PER_M:.0f})"
     if px_per_m >= RECOGNISE_PX_PER_M:
         return f"{px_per_m:.0f} px/m: sharp enough to recognise people (EN 62676-4: {RECOGNISE_PX_PER_M:.0f})"
     return None

@@ -1,11 +1,12 @@
 """The road as the camera sees it, and how well that is known.
 
-A :class:`RoadPlane` is a camera over z = 0 with the joint covariance of everything the survey solved. Uncertainties follow the law of
-propagation of the GUM (JCGM 100:2008, 5.1.2): exact Jacobians, first order. Pixel noise and calibration are kept apart, because the
-first averages out over vehicles and the second does not.
+A :class:`RoadPlane` is a camera over z = 0 with the joint covariance of everything the survey solved. Uncertainties
+follow the law of propagation of the GUM (JCGM 100:2008, 5.1.2): exact Jacobians, first order. Pixel noise and
+calibration are kept apart, because the first averages out over vehicles and the second does not.
 
-Outside the convex hull of the surveyed points nobody measured whether the road is still flat. There the uncertainty also holds a
-vertical curvature of the road of 1 / 2 km (one sigma): a rise z looks like a shift of z/H times the distance from the pole's foot.
+Outside the convex hull of the surveyed points nobody measured whether the road is still flat. There the uncertainty
+also holds a vertical curvature of the road of 1 / 2 km (one sigma): a rise z looks like a shift of z/H times the
+distance from the pole's foot.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ class RoadPlane:
     def position_covariance(self, points_m: npt.ArrayLike) -> Floats:
         """Covariance of located road points from the calibration alone, shape (..., 2, 2). [m²]
 
-        Shared by every vehicle: it does not shrink with more frames. Outside the surveyed hull it includes the unknown road shape.
+        Shared by every vehicle: it does not shrink with more frames. Outside the surveyed hull it includes the
+        unknown road shape.
         """
         points = np.asarray(points_m, dtype=np.float64)
         moves = self.position_sensitivity(points)
@@ -124,8 +126,8 @@ class RoadPlane:
     def relative_speed_sigma(self, points_m: npt.ArrayLike, direction: npt.ArrayLike) -> Floats:
         """One-sigma relative error of a speed measured at a point along a direction, from the calibration alone.
 
-        A true displacement d·ds is seen as d·ds + (∂A/∂X · d)·dθ·ds with A the :meth:`position_sensitivity`; the relative scale
-        error along d is dᵀ(∂A/∂X · d)dθ. Outside the surveyed hull it includes the unknown road shape.
+        A true displacement d·ds is seen as d·ds + (∂A/∂X · d)·dθ·ds with A the :meth:`position_sensitivity`; the
+        relative scale error along d is dᵀ(∂A/∂X · d)dθ. Outside the surveyed hull it includes the unknown road shape.
 
         Args:
             points_m: Points on the road, shape (..., 2). [m]
@@ -155,7 +157,8 @@ class RoadPlane:
     def distance_sigma(self, from_m: npt.ArrayLike, to_m: npt.ArrayLike) -> Floats:
         """One-sigma error, from the calibration alone, of the distance between two located road points. [m]
 
-        Divided by the distance it is the relative calibration error of a mean speed between them. Errors common to both ends cancel.
+        Divided by the distance it is the relative calibration error of a mean speed between them. Errors common to
+        both ends cancel.
 
         Args:
             from_m: Points on the road, shape (..., 2). [m]

@@ -76,7 +76,8 @@ class Solution:
     def certified(self, created: datetime) -> Calibration:
         """The certificate of this solution; raises CalibrationError while points are rejected.
 
-        A solution that is refused for its uncertainty alone still has one: it counts vehicles well, its speeds are too uncertain.
+        A solution that is refused for its uncertainty alone still has one: it counts vehicles well, its speeds are
+        too uncertain.
 
         Args:
             created: When it was solved, with time zone.
@@ -120,8 +121,9 @@ def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iter
         drop: Names of points to leave out on purpose.
 
     Raises:
-        CalibrationError: The survey cannot be solved at all: too few points, points on a line, a click outside the picture,
-            mirrored axes, an unknown name to drop.
+        CalibrationError: The survey cannot be solved at all: too few points, points on a line, a click outside the
+            picture, mirrored axes, an unknown name to drop. Contradiction: No camera fits, and it cannot be told
+            which points are wrong.
     """
     dropped = tuple(dict.fromkeys(drop))
     used = survey.dropping(dropped)
@@ -129,10 +131,7 @@ def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iter
     used.require_spread()
     fits = SurveyFits(used, image_size_px)
     suspicion = fits.suspicion
-    rows = suspicion.rows if suspicion.is_certain else ()
-    fit = fits.without(*rows)
-    if fit is None:
-        raise CalibrationError(f"{used.origin[0].split(' line ')[0]}: {suspicion.says[0]}")
+    fit = suspicion.fit
     noise_scale = _noise_scale(fit)
     plane = RoadPlane(camera=fit.camera, covariance=fit.covariance * noise_scale**2, hull_m=fit.plane.hull_m)
     quality = zone_quality(plane, site)
@@ -147,7 +146,7 @@ def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iter
         dropped=dropped,
         rejected=tuple(used.names[row] for row in suspicion.rows),
         residuals_px=used.pixels - projected,
-        leave_one_out_m=leave_one_out_m(fits, rows),
+        leave_one_out_m=leave_one_out_m(fits, suspicion.left_out),
         noise_scale=noise_scale,
         quality=quality,
         verdict=verdict,

@@ -90,7 +90,7 @@ class Survey:
                     )
 
     def require_spread(self) -> None:
-        """Raises CalibrationError when the points cannot tell a plane: too few, two the same, or all but one on a line."""
+        """Raises CalibrationError when the points tell no plane: too few, two the same, or all but one on a line."""
         if len(self) < MIN_POINTS:
             raise CalibrationError(
                 f"{_file_of(self)}: expected at least {MIN_POINTS} points, got {len(self)} (8 or more are advised)"
