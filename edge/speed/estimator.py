@@ -15,7 +15,10 @@ from edge.speed.fit import ALONG, SIZE, BodyFit, fit_body
 
 MIN_TRAVEL_M = 3.0  # less is a standing vehicle whose boxes jitter
 MIN_SIGHTINGS = 4  # fewer do not show that anything travelled
-MIN_RANK_CORRELATION = 0.8  # a vehicle goes one way; boxes that hop between parked cars go to and fro
+MIN_ONE_WAY_SHARE = 0.6  # a vehicle goes one way; boxes that hop between parked cars go to and fro
+MAX_LEAP_SHARE = 0.4  # of the travel, unseen in one piece: then two things were seen, not one that moved
+WAY_PARTS = 12
+JITTER_M = 1.0  # how far the boxes of a standing vehicle wander
 MIN_SAMPLES = 5  # fewer boxes cannot contradict each other
 MIN_BASELINE_M = 6.0
 BORDER_PX = 2.0  # nearer to the picture's edge than this, a box is cut by it
@@ -56,6 +59,7 @@ class Estimator:
 
     def estimate(self, trajectory: Trajectory) -> Path | None:
         """The path of a road user; None for one that stood, strolled, or was seen too briefly to say it moved."""
+        trajectory = _while_moving(trajectory)
         line = _straight_line(trajectory)
         if line is None:
             return None
@@ -170,16 +174,30 @@ def _straight_line(trajectory: Trajectory) -> tuple[float, float] | None:
         return None
     along = trajectory.positions_m[:, 0]
     ends = max(1, min(5, len(along) // 3))
-    travel = abs(np.median(along[-ends:]) - np.median(along[:ends]))
-    if travel < MIN_TRAVEL_M or abs(_rank_correlation(along)) < MIN_RANK_CORRELATION:
+    travel = abs(float(np.median(along[-ends:]) - np.median(along[:ends])))
+    leap = float(np.abs(np.diff(along)).max())
+    if travel < MIN_TRAVEL_M or travel < MIN_ONE_WAY_SHARE * _way_m(along) or leap > MAX_LEAP_SHARE * travel:
         return None
     return _theil_sen(trajectory.times_s, along)
 
 
-def _rank_correlation(ordered: Floats) -> float:
-    """Spearman's rank correlation of a series with its own order (Spearman 1904)."""
-    ranks = np.argsort(np.argsort(ordered, kind="stable"), kind="stable").astype(np.float64)
-    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])
+def _way_m(along_m: Floats) -> float:
+    """Distance covered to and fro, between the medians of a dozen stretches, so that jitter does not add up. [m]"""
+    medians = [float(np.median(part)) for part in np.array_split(along_m, min(WAY_PARTS, len(along_m)))]
+    return float(np.abs(np.diff(medians)).sum())
+
+
+def _while_moving(trajectory: Trajectory) -> Trajectory:
+    """The trajectory without the time that the vehicle stood before it set off and after it stopped for good."""
+    along = trajectory.positions_m[:, 0]
+    ends = max(1, min(5, len(along) // 3))
+    away_from_start = np.flatnonzero(np.abs(along - np.median(along[:ends])) > JITTER_M)
+    away_from_end = np.flatnonzero(np.abs(along - np.median(along[-ends:])) > JITTER_M)
+    if not len(away_from_start) or not len(away_from_end):
+        return trajectory
+    first = max(0, int(away_from_start[0]) - ends)
+    last = min(len(along), int(away_from_end[-1]) + 1 + ends)
+    return trajectory.rows(np.arange(first, last)) if last - first >= MIN_SIGHTINGS else trajectory
 
 
 def _timing_covariance(chosen: Trajectory, origin_s: float, speed_mps: float) -> Floats:
