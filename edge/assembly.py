@@ -55,19 +55,19 @@ from models import Model, load_catalogue
 
 APPROACH_M = 25.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
 SHOULDER_M = 4.0  # and this far beside it: a boxed vehicle's foot may seem to stand beside the lane
-LAB_LATENESS_S = 10.0  # in lab mode a window is wanted soon; whoever stands longer counts in a later slot, flagged
+LAB_LATENESS_S = 20.0  # a passage is certain about 10 s after it; who stands longer counts in a later slot, flagged
 
 
 class FrameSource(Protocol):
-    """Anything that delivers frames in order of time.
+    """Anything that delivers frames in order of time."""
 
-    Attributes:
-        size_px: Width and height of the picture. [px]
-        frame_count: Frames to expect, None when that is not known; an estimate.
-    """
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the picture. [px]"""
 
-    size_px: tuple[int, int]
-    frame_count: int | None
+    @property
+    def frame_count(self) -> int | None:
+        """Frames to expect, None when that is not known; an estimate."""
 
     @property
     def timing(self) -> Timing:
@@ -207,8 +207,16 @@ class Device:
 
 
 @contextmanager
-def assembled(settings: Settings, clock: Clock) -> Iterator[Device]:
+def assembled(
+    settings: Settings, clock: Clock, *, source: FrameSource | None = None, detector: Detector | None = None
+) -> Iterator[Device]:
     """A device as the settings say, with the counters that an earlier run left.
+
+    Args:
+        settings: What to make.
+        clock: The clocks of the machine.
+        source: In place of the one in the settings.
+        detector: In place of the one in the settings.
 
     Raises:
         BadInput: A part cannot be made, or the parts do not fit together.
@@ -220,7 +228,8 @@ def assembled(settings: Settings, clock: Clock) -> Iterator[Device]:
     calibration = Calibration.load(settings.calibration.file)
     model = known_model(settings.model.name)
     with ExitStack() as opened:
-        source = opened.enter_context(VideoFile(settings.source.url, loop=settings.source.loop))
+        if source is None:
+            source = opened.enter_context(VideoFile(settings.source.url, loop=settings.source.loop))
         refuse_other_size(source, settings.source.url, calibration, str(settings.calibration.file))
         windows, anonymity = counting(
             calibration=calibration, model=model, rules=rules, anchor=_anchor(settings.source, clock)
@@ -246,7 +255,7 @@ def assembled(settings: Settings, clock: Clock) -> Iterator[Device]:
         )
         yield Device(
             source=source,
-            pipeline=measuring_pipeline(calibration, open_detector(model)),
+            pipeline=measuring_pipeline(calibration, detector or open_detector(model)),
             windows=windows,
             anonymity=anonymity,
             outbox=outbox,

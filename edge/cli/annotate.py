@@ -25,6 +25,7 @@ FALLBACK_RATE_HZ = 25.0  # when the clip states none
 STEPS_AN_EDGE = 20  # a straight edge on the road is curved in the picture of a wide lens
 TRAIL = 60  # boxes of a path that stay visible
 LINES = 5  # passages listed at the same time
+STANDING_KMH = 4.0  # slower is drawn without a speed
 
 ZONE, BOX, TRACK, TEXT, SHADE = (80, 200, 80), (255, 180, 60), (60, 200, 255), (255, 255, 255), (0, 0, 0)  # BGR
 
@@ -93,7 +94,8 @@ class Annotator:
             trail.append(((left + right) // 2, bottom))
             cv2.polylines(picture, [np.array(trail, dtype=np.int32)], isClosed=False, color=TRACK, thickness=2)
             speed_kmh = kmh_from_mps(abs(float(track.velocity_mps[0])))
-            _label(picture, f"{list(RoadUser)[track.label].value} about {speed_kmh:.0f}", (left, top - 4))
+            moving = f" {speed_kmh:.0f} km/h" if speed_kmh > STANDING_KMH else ""
+            _label(picture, f"{list(RoadUser)[track.label].value}{moving}", (left, top - 4))
         _label(picture, f"{frame.captured_ns / 1e9:7.2f} s", (8, 20))
         for row, line in enumerate(self._passages):
             _label(picture, line, (8, frame.size_px[1] - 12 - 22 * (len(self._passages) - 1 - row)))
@@ -119,5 +121,6 @@ def _outline(plane: RoadPlane, polygon_m: Floats) -> npt.NDArray[np.int32]:
 
 
 def _label(picture: Pixels, text: str, at: tuple[int, int]) -> None:
-    for colour, thickness in ((SHADE, 3), (TEXT, 1)):
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, thickness, cv2.LINE_AA)
+    """White text with a dark shadow, to be read on any background."""
+    for colour, (x, y) in ((SHADE, (at[0] + 1, at[1] + 1)), (TEXT, at)):
+        cv2.putText(picture, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)

@@ -38,7 +38,7 @@ from edge.clock import LinuxClock
 from edge.domain import Binning, Direction, Frame, Passage, RoadUser, SpeedHistogram
 from edge.errors import SnelliusError
 from edge.publish import Address
-from edge.publish.payload import Flow
+from edge.publish.payload import Flow, Mix
 from edge.service import Service
 from edge.settings import (
     CalibrationSettings,
@@ -60,6 +60,7 @@ PAIRED_WITHIN_S = 1.0  # a passage and a true vehicle are the same when they are
 REDRAW_HZ = 8
 ROWS = 6  # passages shown while measuring
 STANDING_MPS = 1.0  # slower is not shown as driving
+EXPANDED = 2.0  # coverage factor: about 95 %
 
 LEAST_RECALL = 0.94
 MOST_FALSE = 1
@@ -146,6 +147,9 @@ def _times_s(vehicle: dict[str, Any]) -> list[float]:
     return [vehicle[end] for end in ("zone_enter_s", "zone_exit_s") if vehicle[end] is not None]
 
 
+NUMBERED: dict[str, type[Flow | Mix]] = {"/flow/": Flow, "/mix": Mix}
+
+
 class Platform:
     """The other side: subscribes to everything and keeps what arrives."""
 
@@ -153,7 +157,7 @@ class Platform:
         self._address = Address.parse(url)
         self._listens = threading.Event()
         self._lock = threading.Condition()
-        self._flows: list[Flow] = []
+        self._received: dict[int, Flow | Mix] = {}
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id="demo-platform", protocol=MQTTProtocolVersion.MQTTv5
         )
@@ -176,17 +180,25 @@ class Platform:
     def flows(self) -> list[Flow]:
         """The windows that have arrived, in the order of their numbers, each once."""
         with self._lock:
-            return sorted({flow.seq: flow for flow in self._flows}.values(), key=lambda flow: flow.seq)
+            return [message for _, message in sorted(self._received.items()) if isinstance(message, Flow)]
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether every number up to the highest has arrived."""
+        with self._lock:
+            return sorted(self._received) == list(range(1, len(self._received) + 1))
 
     def wait_for(self, count: int) -> None:
-        """Returns when so many windows have arrived, or after a while."""
+        """Returns when so many numbered messages have arrived, or after a while."""
         with self._lock:
-            self._lock.wait_for(lambda: len({flow.seq for flow in self._flows}) >= count, ARRIVAL_S)
+            self._lock.wait_for(lambda: len(self._received) >= count, ARRIVAL_S)
 
     def _take(self, message: mqtt.MQTTMessage) -> None:
-        if "/flow/" in message.topic:
+        kind = next((kind for part, kind in NUMBERED.items() if part in message.topic), None)
+        if kind is not None:
+            read = kind.model_validate_json(message.payload)
             with self._lock:
-                self._flows.append(Flow.model_validate_json(message.payload))
+                self._received[read.seq] = read
                 self._lock.notify_all()
 
 
@@ -216,7 +228,7 @@ class Screen:
         self.passages += passages
         if self._live is None:
             for passage in passages:
-                self._console.print(told(passage), markup=False, highlight=False)
+                self._console.print(told(passage), markup=False, highlight=False, soft_wrap=True)
         elif frame is not None and time.monotonic() - self._drawn_s > 1 / REDRAW_HZ:
             self._drawn_s = time.monotonic()
             self._live.update(self._picture(frame), refresh=True)
@@ -248,7 +260,7 @@ def show(*, annotated_file: Path | None) -> bool:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="snellius-demo-")))
         _introduce(console, truth, folder)
         broker = opened.enter_context(LoopbackBroker())
-        console.print(f"Broker: {broker.program} on 127.0.0.1, port {broker.port}. It ends with the demonstration.\n")
+        _say(console, f"Broker: {broker.program} on 127.0.0.1, port {broker.port}; it ends with the demonstration.\n")
         platform = opened.enter_context(Platform(broker.url))
         clock = LinuxClock()
         began_s = time.monotonic()
@@ -271,11 +283,12 @@ def show(*, annotated_file: Path | None) -> bool:
                 ).run(watch)
             inventory = device.outbox.inventory()
             binning = Binning.for_limit(device.calibration.site.limit_kmh)
-            clip_s = device.source.timing.span_s
+            timing = device.source.timing
+            clip_s = timing.span_s + (timing.median_step_s or 0.0)
         platform.wait_for(inventory.archived)
         wall_s = time.monotonic() - began_s
-        arrived_well = everything_sent and _report_arrivals(console, platform.flows, screen.passages, binning)
-    console.print(f"\n{clip_s:.0f} s of video were measured in {wall_s:.0f} s.")
+        arrived_well = everything_sent and _report_arrivals(console, platform, screen.passages, binning)
+    _say(console, f"\n{clip_s:.0f} s of video were measured in {wall_s:.0f} s.")
     holds = _report_comparison(console, compare(screen.passages, truth))
     _conclude(console, annotated_file)
     return arrived_well and holds
@@ -286,17 +299,14 @@ def _introduce(console: Console, truth: dict[str, Any], folder: Path) -> None:
     calibration = solution.certified(datetime.now(timezone.utc))
     calibration.save(folder / "calibration.json")
     vehicles = sum(each["zone_complete"] for each in truth["vehicles"])
-    console.print("[bold]Snellius, a demonstration in lab mode[/]")
-    console.print(
-        f"A rendered street with {vehicles} moving and {len(truth['parked_vehicles'])} parked vehicles; the limit is "
-        f"{calibration.site.limit_kmh} km/h. Nothing leaves this computer.",
-        highlight=False,
-    )
-    console.print(
-        f"Calibration: {calibration.verdict.value}, from {len(calibration.points)} surveyed marks; speeds ±"
-        f"{200 * calibration.quality.u_rel_median:.1f} % (about 95 %), camera {calibration.plane.camera.height_m:.2f} "
-        "m above the road.",
-        highlight=False,
+    u_percent = 100 * EXPANDED * calibration.quality.u_rel_median
+    _say(
+        console,
+        "[bold]Snellius, a demonstration in lab mode.[/] Nothing leaves this computer.",
+        f"A rendered street, {vehicles} moving and {len(truth['parked_vehicles'])} parked vehicles, limit "
+        f"{calibration.site.limit_kmh} km/h.",
+        f"Calibration: {calibration.verdict.value}, from {len(calibration.points)} surveyed marks; it adds ± "
+        f"{u_percent:.1f} % to a speed.",
     )
 
 
@@ -333,22 +343,24 @@ def _annotated(file: Path | None, device: Device) -> Iterator[Callable[[Frame | 
         yield draw
 
 
-def _report_arrivals(console: Console, flows: list[Flow], passages: list[Passage], binning: Binning) -> bool:
+def _report_arrivals(console: Console, platform: Platform, passages: list[Passage], binning: Binning) -> bool:
     """Shows what the platform has; whether its windows add up to what was measured."""
-    table = Table("no.", "direction", "window", "vehicles", "mean", "over the limit", "speeds", box=None)
+    flows = platform.flows
+    table = Table("direction", "from", "to", "vehicles", "mean km/h", "over", "speeds", box=None)
     for flow in flows:
+        low, width = flow.speed.hist.from_, flow.speed.hist.width
         table.add_row(
-            str(flow.seq),
             flow.direction.value,
-            f"{flow.window.start:%H:%M:%S} to {flow.window.end:%H:%M:%S}",
+            f"{flow.window.start:%H:%M:%S}",
+            f"{flow.window.end:%H:%M:%S}",
             str(flow.count),
-            f"{flow.speed.mean} km/h",
+            f"{flow.speed.mean:.1f}" if flow.speed.mean is not None else "",
             str(flow.limit.over),
-            _bars(flow.speed.hist.counts),
+            f"{low} [blue]{_bars(flow.speed.hist.counts)}[/] {low + width * len(flow.speed.hist.counts)}",
         )
-    console.print("[bold]What the platform received by MQTT[/] (topic snellius-lab/1/demo/demo-0001/flow/…)")
+    _say(console, "[bold]Received by MQTT[/] (snellius-lab/1/demo/demo-0001/flow/…), over = faster than the limit")
     console.print(table)
-    complete = [flow.seq for flow in flows] == list(range(1, len(flows) + 1))
+    complete = platform.is_gapless
     for direction in Direction:
         received = SpeedHistogram.empty(binning)
         for flow in flows:
@@ -363,10 +375,11 @@ def _report_arrivals(console: Console, flows: list[Flow], passages: list[Passage
             binning,
         )
         complete = complete and received == measured
-    console.print(
-        "The windows add up to exactly the vehicles that were measured."
+    _say(
+        console,
+        "They add up to exactly the vehicles that were measured."
         if complete
-        else "[red]The windows do not add up to the vehicles that were measured.[/]"
+        else "[red]They do not add up to the vehicles that were measured.[/]",
     )
     return complete
 
@@ -374,29 +387,36 @@ def _report_arrivals(console: Console, flows: list[Flow], passages: list[Passage
 def _bars(counts: Sequence[int]) -> str:
     """A histogram as a word of small bars."""
     top = max(counts)
-    return "".join(" ▁▂▃▄▅▆▇█"[round(8 * count / top)] if top else " " for count in counts)
+    return "".join("·▁▂▃▄▅▆▇█"[round(8 * count / top)] if top else "·" for count in counts)
 
 
 def _report_comparison(console: Console, comparison: Comparison) -> bool:
-    console.print(
+    _say(
+        console,
         f"[bold]Compared with the truth[/]: {len(comparison.errors_kmh)} of {comparison.true} vehicles measured, "
-        f"{comparison.false} passages of nobody; error: mean {comparison.bias_kmh:+.2f}, median "
-        f"{comparison.median_kmh:.2f}, worst {comparison.worst_kmh:.2f} km/h.",
-        highlight=False,
+        f"{comparison.false} passages of nobody.",
+        f"Error: mean {comparison.bias_kmh:+.2f}, median {comparison.median_kmh:.2f}, worst "
+        f"{comparison.worst_kmh:.2f} km/h.",
     )
     broken = comparison.broken()
-    for sentence in broken:
-        console.print(f"[red]{sentence}[/]", highlight=False)
+    _say(console, *(f"[red]{sentence}[/]" for sentence in broken))
     return not broken
 
 
 def _conclude(console: Console, annotated_file: Path | None) -> None:
     if annotated_file is not None:
-        console.print(f"What the camera saw: {annotated_file}", highlight=False)
-    console.print(
-        f"\n[bold]Lab mode[/]: windows of {LAB_SLOT_S} s with {LAB_K} vehicles or more, under snellius-lab/. On a "
-        "street a window holds 10 vehicles or more, lasts 15 minutes or longer, and leaves under snellius/ only then.\n"
-        "[bold]Next[/]: calibrate your own camera (snellius calibrate solve --help), measure a clip of it\n"
-        "(snellius replay --help), then run the service (snellius run --help).",
-        highlight=False,
+        _say(console, f"What the camera saw: {annotated_file}")
+    _say(
+        console,
+        f"\n[bold]Lab mode[/]: windows of {LAB_SLOT_S} s with {LAB_K} vehicles or more, marked as such. On a street",
+        "a window lasts 15 minutes or longer and holds 10 vehicles or more.",
+        "[bold]Next[/]: calibrate your own camera   snellius calibrate solve --help",
+        "      measure a clip of it          snellius replay --help",
+        "      run the service               snellius run --help",
     )
+
+
+def _say(console: Console, *sentences: str) -> None:
+    """Whole sentences, one a line; the terminal wraps them."""
+    for sentence in sentences:
+        console.print(sentence, highlight=False, soft_wrap=True)

@@ -1,7 +1,8 @@
 """A road without pixels: vehicles whose speed we chose, seen by a camera that we know.
 
 Stands in for a camera and a detector at once, so that the whole pipeline can be tried against an exact truth: boxes are
-the bounds of each vehicle's cuboid, projected through the camera, with noise of a chosen size.
+the bounds of each vehicle's cuboid, projected through the camera, with noise of a chosen size. No real vehicle is that
+square: a speed that rests on the shape of real bodies comes out up to a few percent different.
 """
 
 from __future__ import annotations

@@ -1,0 +1,209 @@
+"""Chosen speeds on a road without pixels, through the whole device, to a real broker."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibration.units import kmh_from_mps
+from edge.assembly import assembled
+from edge.clock import LinuxClock
+from edge.domain import Binning, Direction, Frame, Passage, SpeedHistogram
+from edge.publish.payload import Flow, State, Status
+from edge.service import Service
+from edge.settings import (
+    CalibrationSettings,
+    LabSettings,
+    MqttSettings,
+    OutboxSettings,
+    PrivacySettings,
+    Settings,
+    SiteSettings,
+    SourceSettings,
+)
+from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
+from tests.support.builders import MORNING
+from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.street import a_road, a_vehicle, demo_calibration
+
+BINNING = Binning.for_limit(30)
+SHAPE_TOLERANCE = 0.03  # the scripted vehicles are cuboids, squarer than the bodies that the estimator knows
+RATE_HZ = 10  # enough to count; keeps the tests short
+LASTS_S = 105.0
+SPEEDS_KMH = (24.0, 31.0, 36.0, 44.0, 52.0, 67.0)
+
+
+def _street(traffic: Sequence[ScriptedVehicle]) -> SyntheticRoad:
+    return a_road(*traffic, lasts_s=LASTS_S, rate_hz=RATE_HZ)
+
+
+def _traffic(count: int, *, every_s: float, seed: int = 4) -> list[ScriptedVehicle]:
+    rng = random.Random(seed)
+    return [
+        a_vehicle(
+            speed_kmh=rng.choice(SPEEDS_KMH),
+            middle_s=5.0 + every_s * number,
+            direction=Direction.FORWARD if number % 2 else Direction.BACKWARD,
+        )
+        for number in range(count)
+    ]
+
+
+def _settings(folder: Path, broker: Mosquitto, **changes: Any) -> Settings:
+    calibration = folder / "calibration.json"
+    demo_calibration().save(calibration)
+    sections: dict[str, Any] = {
+        "site": SiteSettings(city="hilversum", device="hvs-0042"),
+        "source": _recorded(MORNING),
+        "calibration": CalibrationSettings(file=calibration),
+        "mqtt": MqttSettings(url=broker.url),
+        "outbox": OutboxSettings(file=folder / "outbox.sqlite"),
+    }
+    return Settings.model_construct(**(sections | changes))
+
+
+def _recorded(start: str) -> SourceSettings:
+    return SourceSettings.model_validate({"url": "none", "pace": "full", "start": start})
+
+
+def _run(
+    settings: Settings, road: SyntheticRoad, *, stop_after_frames: int | None = None
+) -> tuple[bool, list[Passage]]:
+    """Runs the service on a road; the passages are those that a technician would see."""
+    stop = threading.Event()
+    passages: list[Passage] = []
+    frames = 0
+
+    def watch(frame: Frame | None, gone: list[Passage]) -> None:
+        nonlocal frames
+        passages.extend(gone)
+        frames += 1
+        if frames == stop_after_frames:
+            stop.set()
+
+    clock = LinuxClock()
+    with assembled(settings, clock, source=road, detector=road) as device:
+        done = Service(
+            device,
+            clock=clock,
+            stop=stop,
+            paced=False,
+            checkpoint_s=60,
+            health_s=300,
+            drain_s=20,
+            outbox_folder=settings.outbox.file.parent,
+        ).run(watch)
+    return done, passages
+
+
+def _flows(platform: Subscriber) -> list[Flow]:
+    return [Flow.model_validate_json(message.payload) for message in platform.messages if "/flow/" in message.topic]
+
+
+def _state(platform: Subscriber) -> State | None:
+    heard = platform.on("/status")
+    return Status.model_validate_json(heard[-1].payload).state if heard else None
+
+
+def _histogram(passages: Sequence[Passage], direction: Direction) -> SpeedHistogram:
+    measured = [each.speed for each in passages if each.speed is not None and each.direction is direction]
+    return SpeedHistogram.of([kmh_from_mps(speed.speed_mps) for speed in measured], BINNING)
+
+
+def _together(flows: Sequence[Flow], direction: Direction) -> SpeedHistogram:
+    total = SpeedHistogram.empty(BINNING)
+    for flow in flows:
+        if flow.direction is direction:
+            total += flow.speed.hist.read()
+    return total
+
+
+def test_the_pipeline_measures_the_speeds_that_were_driven(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    traffic = _traffic(8, every_s=6.0)
+    done, passages = _run(_settings(tmp_path, mosquitto), a_road(*traffic, lasts_s=55.0))
+    assert done
+    assert len(passages) == len(traffic)
+    for vehicle in traffic:
+        (passage,) = (each for each in passages if abs(each.middle_ns / 1e9 - vehicle.middle_s) < 0.5)
+        assert passage.direction is vehicle.direction
+        assert passage.speed is not None
+        assert kmh_from_mps(passage.speed.speed_mps) == pytest.approx(
+            kmh_from_mps(vehicle.speed_mps), rel=SHAPE_TOLERANCE
+        )
+
+
+def test_the_platform_receives_every_measured_vehicle_in_windows_of_k_or_more(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=3, slot_s=20))
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        done, passages = _run(settings, _street(_traffic(18, every_s=5.0)))
+        assert done
+        platform.wait_for(1, "/status")
+        flows = _flows(platform)
+    assert len(flows) >= 4
+    assert all(flow.speed.n >= 3 for flow in flows)
+    for direction in Direction:
+        assert _together(flows, direction) == _histogram(passages, direction)
+    assert {flow.privacy.rule.value for flow in flows} == {"lab"}
+    assert min(flow.quality.coverage for flow in flows) >= 0.99
+
+
+def test_fewer_vehicles_than_k_are_never_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = _settings(tmp_path, mosquitto, privacy=PrivacySettings(k=10))
+    with Subscriber(mosquitto.port, "snellius/#") as platform:
+        done, passages = _run(settings, _street(_traffic(18, every_s=5.0)))
+        assert done
+        platform.wait_for(1, "/status")
+        assert len(passages) == 18  # nine each way
+        assert _flows(platform) == []
+
+
+def test_a_stop_releases_nothing_early_and_the_next_start_goes_on_counting(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=8, slot_s=300))
+    traffic = _traffic(18, every_s=5.0)
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        done, before = _run(settings, _street(traffic), stop_after_frames=RATE_HZ * 60)
+        assert done
+        assert len(before) >= 8
+        eventually(lambda: _state(platform) is State.STOPPED, what="status stopped")
+        assert _flows(platform) == []
+
+        after_the_gap = settings.model_copy(update={"source": _recorded("2026-11-23T06:31:40Z")})
+        done, after = _run(after_the_gap, _street(traffic))
+        assert done
+        platform.wait_for(1, "/forward")
+        platform.wait_for(1, "/backward")
+        flows = _flows(platform)
+    for direction in Direction:
+        (flow,) = (flow for flow in flows if flow.direction is direction)
+        assert flow.speed.hist.read() == _histogram(before + after, direction)
+        # A slot of 06:30 to 06:35 that was watched for one minute and for the length of the second run.
+        assert f"{flow.window.start:%H:%M:%S}" == "06:30:00"
+        watched_s = 60 + LASTS_S
+        ended_s = 100 + LASTS_S
+        assert flow.quality.coverage == pytest.approx(watched_s / ended_s, abs=0.01)
+
+
+def test_windows_measured_without_a_broker_arrive_when_it_is_back(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    road = _street(_traffic(18, every_s=5.0))
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        mosquitto.kill()
+        back = threading.Timer(5.0, mosquitto.start)
+        back.start()
+        done, passages = _run(settings, road)
+        back.join()
+        assert done
+        platform.wait_for(1, "/status")
+        flows = _flows(platform)
+    for direction in Direction:
+        assert _together(flows, direction) == _histogram(passages, direction)
+    assert sorted(flow.seq for flow in flows) == sorted({flow.seq for flow in flows})
