@@ -29,7 +29,7 @@ from edge.errors import BadInput
 from edge.localise import Localiser
 from edge.outbox import Outbox
 from edge.pipeline import Detector, Pipeline
-from edge.publish import Address, Native, Publisher
+from edge.publish import Endpoint, Native, Publisher
 from edge.publish.payload import (
     CalibrationFacts,
     Geometry,
@@ -224,7 +224,7 @@ def assembled(
         CatalogueError: There is no such model.
     """
     rules = rules_of(settings)
-    refuse_open_lab(settings)
+    broker_endpoint(settings)  # refuses what is wrong before anything is made
     calibration = Calibration.load(settings.calibration.file)
     model = known_model(settings.model.name)
     with ExitStack() as opened:
@@ -283,17 +283,21 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def refuse_open_lab(settings: Settings) -> None:
-    """Windows of single vehicles stay on this computer, unless someone insists.
+def broker_endpoint(settings: Settings) -> Endpoint:
+    """The broker, with everything checked that needs no network; lab windows stay on this computer.
 
     Raises:
-        BadInput: Lab mode with a broker elsewhere.
+        BadInput: The address, a certificate or a secret is wrong, or it is lab mode with a broker elsewhere.
     """
-    if settings.lab.enabled and not settings.lab.force and not Address.parse(settings.mqtt.url).is_loopback:
+    arguments = broker_arguments(settings.mqtt)
+    arguments.pop("protocol")
+    endpoint = Endpoint.of(arguments.pop("url"), username=settings.site.device, **arguments)
+    if settings.lab.enabled and not settings.lab.force and not endpoint.address.is_loopback:
         raise BadInput(
             f"lab.enabled: expected a broker on this computer, got {settings.mqtt.url} (lab windows may hold a single "
             "vehicle; lab.force = true if everybody in the picture knows)"
         )
+    return endpoint
 
 
 def broker_arguments(mqtt: MqttSettings) -> dict[str, Any]:

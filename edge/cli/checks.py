@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from calibration import Calibration, CalibrationError, Verdict
-from edge.assembly import known_model, refuse_open_lab
+from edge.assembly import broker_endpoint, known_model
 from edge.clock import LinuxClock
 from edge.detect import open_detector
 from edge.domain import Frame
@@ -109,7 +109,6 @@ NEXT = {
 
 
 def _settings(settings: Settings) -> Check:
-    refuse_open_lab(settings)
     if settings.lab.enabled:
         return Check(
             "settings", State.WARN, "lab mode: windows may hold single vehicles", "lab.enabled = false on a public road"
@@ -222,14 +221,7 @@ def _temperature(temperature: int) -> Check:
 def _broker(settings: Settings) -> Iterator[Check]:
     mqtt = settings.mqtt
     try:
-        endpoint = Endpoint.of(
-            mqtt.url,
-            username=settings.site.device,
-            password_file=mqtt.password_file,
-            ca_file=mqtt.ca_file,
-            cert_file=mqtt.cert_file,
-            key_file=mqtt.key_file,
-        )
+        endpoint = broker_endpoint(settings)
     except SnelliusError as error:
         yield Check("broker", State.FAIL, str(error), NEXT["broker"])
         return
