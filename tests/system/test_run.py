@@ -1,0 +1,168 @@
+"""The service as a process of its own, on the bundled street, with a real broker that may vanish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.publish.payload import Flow, State, Status
+from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.street import demo_calibration, shortened_street
+
+FRAMES = 160  # eight seconds of the bundled street, a few vehicles each way
+BROKER_AWAY_S = 8.0
+
+
+@pytest.fixture(scope="module")
+def short_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shortened_street(tmp_path_factory.mktemp("street") / "short.mp4", frames=FRAMES)
+
+
+def _settings(folder: Path, broker: Mosquitto, source: Path, *, loop: bool, pace: str = "full") -> Path:
+    demo_calibration().save(folder / "cal.json")
+    path = folder / "snellius.toml"
+    path.write_text(
+        f"""
+[site]
+city = "hilversum"
+device = "hvs-0042"
+[source]
+url = "{source}"
+loop = {str(loop).lower()}
+pace = "{pace}"
+start = 2026-11-23T06:30:00Z
+[calibration]
+file = "cal.json"
+[model]
+name = "nanodet-416x256-int8"
+[lab]
+enabled = true
+k = 1
+slot_s = 10
+[mqtt]
+url = "{broker.url}"
+[outbox]
+file = "outbox.sqlite"
+[service]
+drain_s = 60
+checkpoint_s = 1
+health_s = 5
+"""
+    )
+    return path
+
+
+@contextmanager
+def _running(config: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from edge.cli import main; main()", "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _flows(platform: Subscriber) -> list[Flow]:
+    return [Flow.model_validate_json(message.payload) for message in platform.messages if "/flow/" in message.topic]
+
+
+def _numbers(platform: Subscriber) -> list[int]:
+    """Of everything numbered, in the order of arrival."""
+    return [
+        json.loads(each.payload)["seq"] for each in platform.messages if "/flow/" in each.topic or "/mix" in each.topic
+    ]
+
+
+def test_a_clip_played_once_is_published_and_the_service_ends_well(
+    tmp_path: Path, mosquitto: Mosquitto, short_street: Path
+) -> None:
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        with _running(_settings(tmp_path, mosquitto, short_street, loop=False)) as service:
+            assert service.wait(60) == 0
+        eventually(lambda: _last_state(platform) is State.STOPPED)
+        flows = _flows(platform)
+    assert sum(flow.speed.n for flow in flows) >= 2
+    numbers = _numbers(platform)
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_window_arrives_once_although_the_broker_was_away(tmp_path: Path, short_street: Path) -> None:
+    with (
+        Mosquitto(tmp_path / "broker", persistent=True) as broker,
+        Subscriber(broker.port, "snellius-lab/#") as platform,
+        _running(_settings(tmp_path, broker, short_street, loop=True)) as service,
+    ):
+        eventually(lambda: len(_numbers(platform)) >= 2, within_s=60, what="windows before")
+        broker.kill()
+        before = len(_numbers(platform))
+        time.sleep(BROKER_AWAY_S)
+        assert service.poll() is None
+        broker.start()
+        eventually(lambda: len(_numbers(platform)) >= before + 4, within_s=60, what="windows after")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) == 0
+        eventually(lambda: _last_state(platform) is State.STOPPED)
+        numbers = _numbers(platform)
+    assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
+    # A message that was under way when the broker died may come twice, with the same number.
+    assert len(numbers) - len(set(numbers)) <= 10
+
+
+def test_a_killed_service_goes_on_with_the_next_number(
+    tmp_path: Path, mosquitto: Mosquitto, short_street: Path
+) -> None:
+    config = _settings(tmp_path, mosquitto, short_street, loop=True)
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        with _running(config) as service:
+            eventually(lambda: len(_numbers(platform)) >= 2, within_s=60)
+            service.send_signal(signal.SIGKILL)
+            service.wait(10)
+        before = max(_numbers(platform))
+        with _running(config) as service:
+            eventually(lambda: max(_numbers(platform)) >= before + 2, within_s=60)
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(20) == 0
+        flows = _flows(platform)
+        numbers = _numbers(platform)
+    assert len({flow.epoch for flow in flows}) == 1
+    assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
+
+
+def test_a_real_pace_takes_the_time_of_the_clip(tmp_path: Path, mosquitto: Mosquitto, short_street: Path) -> None:
+    began_s = time.monotonic()
+    with _running(_settings(tmp_path, mosquitto, short_street, loop=False, pace="real")) as service:
+        assert service.wait(60) == 0
+    assert time.monotonic() - began_s >= FRAMES / 20
+
+
+def test_without_a_broker_the_service_waits_and_says_so(tmp_path: Path, short_street: Path) -> None:
+    with Mosquitto(tmp_path / "broker") as broker:
+        config = _settings(tmp_path, broker, short_street, loop=True)
+    with _running(config) as service:
+        time.sleep(6)
+        assert service.poll() is None
+        service.send_signal(signal.SIGTERM)
+        _, said = service.communicate(timeout=20)
+    assert service.returncode == 0
+    assert "no connection to the broker" in said
+    assert "Traceback" not in said
+
+
+def _last_state(platform: Subscriber) -> Any:
+    heard = platform.on("/status")
+    return Status.model_validate_json(heard[-1].payload).state if heard else None
