@@ -327,7 +327,12 @@ class Outbox:
 
     def _forget_journal(self) -> None:
         """Move the journal into the file and empty it: older states of the counters would tell single vehicles."""
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            log.warning("outbox: no space to empty the journal; it is tried again with the next release")
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -375,55 +380,14 @@ class Outbox:
     def _make_room(self) -> bool:
         """One step of the policy; False when there is nothing left to give."""
         try:
-            return self._transact(self._give_way, self._pages)
+            forgotten, joined, dropped = self._transact(_give_way, self._pages)
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
             return False
-
-    def _give_way(self, database: sqlite3.Connection) -> bool:
-        for acked in (1, 0):
-            (count,) = database.execute("SELECT count(*) FROM queue WHERE sent = 1 AND acked = ?", (acked,)).fetchone()
-            if count:
-                database.execute(
-                    "DELETE FROM queue WHERE row IN"
-                    " (SELECT row FROM queue WHERE sent = 1 AND acked = ? ORDER BY row LIMIT ?)",
-                    (acked, max(count // 8, 1)),
-                )
-                return True
-        joined = self._join_oldest(database)
         self._joined += joined
-        return bool(joined) or self._drop_oldest_mix(database)
-
-    def _join_oldest(self, database: sqlite3.Connection) -> int:
-        """Join neighbours of a direction in pairs, in the older half of the waiting windows; returns how many went."""
-        joined = 0
-        for (direction,) in database.execute("SELECT DISTINCT direction FROM queue WHERE direction NOTNULL").fetchall():
-            waiting = database.execute(
-                "SELECT row, body, not_before_utc_ns FROM queue"
-                " WHERE sent = 0 AND seq IS NULL AND direction = ? ORDER BY row",
-                (direction,),
-            ).fetchall()
-            older = waiting[: max(len(waiting) // 2, 2)]
-            for (row, body, _), (other_row, other_body, not_before_utc_ns) in zip(older[::2], older[1::2]):
-                whole = _join(body, other_body)
-                if whole is None:
-                    continue
-                database.execute("DELETE FROM queue WHERE row = ?", (other_row,))
-                database.execute(
-                    "UPDATE queue SET body = ?, crc = ?, not_before_utc_ns = ? WHERE row = ?",
-                    (whole, _checksum(whole), not_before_utc_ns, row),
-                )
-                joined += 1
-        return joined
-
-    def _drop_oldest_mix(self, database: sqlite3.Connection) -> bool:
-        dropped = database.execute(
-            "DELETE FROM queue WHERE row IN"
-            " (SELECT row FROM queue WHERE direction IS NULL AND sent = 0 AND seq IS NULL ORDER BY row LIMIT 1)"
-        ).rowcount
         self._dropped_mixes += dropped
-        return bool(dropped)
+        return bool(forgotten or joined or dropped)
 
 
 class _Damaged(Exception):
@@ -462,6 +426,51 @@ def _number(database: sqlite3.Connection, rows: Iterable[int], now_utc_ns: int) 
     )
     database.execute("UPDATE identity SET next_seq = ?", (next_seq + len(numbers),))
     return numbers
+
+
+def _give_way(database: sqlite3.Connection) -> tuple[int, int, int]:
+    """One step of the policy: how many rows were forgotten, joined with another, dropped."""
+    for acked in (1, 0):
+        (count,) = database.execute("SELECT count(*) FROM queue WHERE sent = 1 AND acked = ?", (acked,)).fetchone()
+        if count:
+            forgotten = database.execute(
+                "DELETE FROM queue WHERE row IN"
+                " (SELECT row FROM queue WHERE sent = 1 AND acked = ? ORDER BY row LIMIT ?)",
+                (acked, max(count // 8, 1)),
+            ).rowcount
+            return forgotten, 0, 0
+    joined = _join_oldest(database)
+    return 0, joined, 0 if joined else _drop_oldest_mix(database)
+
+
+def _join_oldest(database: sqlite3.Connection) -> int:
+    """Join neighbours of a direction in pairs, in the older half of the waiting windows; returns how many went."""
+    joined = 0
+    for (direction,) in database.execute("SELECT DISTINCT direction FROM queue WHERE direction NOTNULL").fetchall():
+        waiting = database.execute(
+            "SELECT row, body, not_before_utc_ns FROM queue"
+            " WHERE sent = 0 AND seq IS NULL AND direction = ? ORDER BY row",
+            (direction,),
+        ).fetchall()
+        older = waiting[: max(len(waiting) // 2, 2)]
+        for (row, body, _), (other_row, other_body, not_before_utc_ns) in zip(older[::2], older[1::2]):
+            whole = _join(body, other_body)
+            if whole is None:
+                continue
+            database.execute("DELETE FROM queue WHERE row = ?", (other_row,))
+            database.execute(
+                "UPDATE queue SET body = ?, crc = ?, not_before_utc_ns = ? WHERE row = ?",
+                (whole, _checksum(whole), not_before_utc_ns, row),
+            )
+            joined += 1
+    return joined
+
+
+def _drop_oldest_mix(database: sqlite3.Connection) -> int:
+    return database.execute(
+        "DELETE FROM queue WHERE row IN"
+        " (SELECT row FROM queue WHERE direction IS NULL AND sent = 0 AND seq IS NULL ORDER BY row LIMIT 1)"
+    ).rowcount
 
 
 def _body(record: WindowAggregate | DayMix, k: int, rule: PrivacyRule) -> str:
