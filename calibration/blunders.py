@@ -27,7 +27,8 @@ FALSE_ALARM = 1e-4  # of a correct survey being questioned
 MAX_BLUNDERS = 3
 RIVAL_RISE = 12.0  # rise of the sum of squares below which another explanation is not ruled out (about 1 in 400)
 _EXCHANGE_POINTS = 8  # up to here every exchange of two rows is tried; with more, leaving both out tells
-_SHORTLIST = 10  # rows combined into pairs and triples
+_SHORTLIST = 10  # rows combined into pairs
+_SHORTLIST_OF_TRIPLES = 7
 _HOMOGRAPHY_TRIALS = 300
 
 
@@ -95,13 +96,15 @@ class SurveyFits:
         exchanged = self._only_exchange()
         if exchanged is not None:
             return exchanged
-        if everything is not None:
+        if everything is not None and len(self.survey) > MIN_POINTS:
             return Suspicion((), (), everything, ())  # noisier than stated everywhere: the caller widens the covariance
-        raise Contradiction(
-            f"{self._file}: no camera above the road can see these {len(self.survey)} points like this: at least one"
-            " row is wrong, and it cannot be told which; check them all, survey more",
-            self.survey.names,
+        says = (
+            f"{self._file}: no likely camera above the road can see these {len(self.survey)} points like this: at least"
+            " one row is wrong, and it cannot be told which; check them all, survey more"
         )
+        if everything is None:
+            raise Contradiction(says, self.survey.names)
+        return Suspicion(tuple(range(len(self.survey))), (), everything, (says,))
 
     @property
     def _file(self) -> str:
@@ -122,8 +125,9 @@ class SurveyFits:
         if len(rows) - size < MIN_POINTS:
             return []
         if size > 1 and len(rows) > _SHORTLIST:
-            rows = self._shortlist
-        sets = [chosen for chosen in itertools.combinations(rows, size) if self._explains(chosen)]
+            rows = self._shortlist[: _SHORTLIST if size == 2 else _SHORTLIST_OF_TRIPLES]
+        chosen_sets = (tuple(sorted(chosen)) for chosen in itertools.combinations(rows, size))
+        sets = [chosen for chosen in chosen_sets if self._explains(chosen)]
         return sorted(sets, key=lambda chosen: self.cost_without(*chosen))
 
     def _explains(self, left_out: tuple[int, ...]) -> bool:
@@ -144,7 +148,7 @@ class SurveyFits:
         helping = sorted(rows, key=self.cost_without)
         straying = list(np.argsort(-robust_misses_px(self.survey)))
         by_turns = itertools.chain.from_iterable(zip(straying, helping))
-        return sorted(list(dict.fromkeys(int(row) for row in by_turns))[:_SHORTLIST])
+        return list(dict.fromkeys(int(row) for row in by_turns))
 
     def _outlier_among_noise(self) -> int | None:
         """A row that stands out although all are noisier than stated (F test with the scale of the rest)."""
@@ -168,7 +172,7 @@ class SurveyFits:
             names, number = ", ".join(self.survey.names[row] for row in rows), len(best) if len(best) > 1 else "one"
             says = (
                 f"{self._file}: the points contradict each other: {number} of {names} must be wrong;"
-                f" {len(self.survey)} points cannot tell which, survey more"
+                f" {len(self.survey)} points cannot tell which, survey more (or the stated sigmas are too small)"
             )
             return Suspicion(rows, best, fit, (says,))
         if len(best) == 2 and self._exchanged(best) is not None:

@@ -113,7 +113,7 @@ class _State:
 
 
 class _Problem:
-    """The least-squares problem of one survey, in coordinates about its centre: RD New has six digits before the point."""
+    """The least-squares problem of one survey, in coordinates about its centre (RD New has six digits)."""
 
     def __init__(self, survey: Survey, image_size_px: tuple[int, int]) -> None:
         self._survey, self._size = survey, image_size_px

@@ -58,10 +58,11 @@ class ZoneQuality:
     """What the calibration is worth over the zone.
 
     Attributes:
-        u_rel_median: Median relative speed uncertainty along the axis, one sigma; NaN when the zone cannot be seen.
+        u_rel_median: Median relative speed uncertainty along the axis where the zone is inside the picture, one
+            sigma; NaN when nothing of it is.
         u_rel_worst: Largest, one sigma.
         visible_share: Share of the zone inside the picture.
-        outside_hull_m: How far the zone reaches beyond the surveyed points. [m]
+        outside_hull_m: How far the visible zone reaches beyond the surveyed points. [m]
         px_per_m: Pixels on a metre facing the camera, at the nearest visible place of the zone. [px/m]
     """
 
@@ -89,15 +90,15 @@ def zone_quality(plane: RoadPlane, site: Site) -> ZoneQuality:
     width, height = plane.camera.image_size_px
     pixels = plane.project(grid)
     visible = ((pixels >= -0.5) & (pixels <= (width - 0.5, height - 0.5))).all(axis=-1)
-    u_rel = plane.relative_speed_sigma(grid, site.axis)
-    known = u_rel if np.isfinite(u_rel).all() else np.array([math.nan])
+    seen = grid[visible]
+    known = plane.relative_speed_sigma(seen, site.axis) if len(seen) else np.array([math.nan])
     camera = plane.camera
     depths = (np.column_stack((grid, np.zeros(len(grid)))) - camera.position_m) @ camera.rotation[2]
     return ZoneQuality(
         u_rel_median=float(np.median(known)),
         u_rel_worst=float(known.max()),
         visible_share=float(visible.mean()),
-        outside_hull_m=float(plane.distance_to_hull_m(grid).max()),
+        outside_hull_m=float(plane.distance_to_hull_m(seen if len(seen) else grid).max()),
         px_per_m=float(camera.focal_px / depths[visible].min()) if visible.any() else 0.0,
     )
 
@@ -190,9 +191,7 @@ def _height_findings(plane: RoadPlane, site: Site) -> list[Finding]:
 def _zone_findings(quality: ZoneQuality) -> list[Finding]:
     findings = []
     if not math.isfinite(quality.u_rel_worst):
-        return [
-            Finding(Verdict.REFUSE, "part of the zone lies behind the camera or outside what the lens model can tell")
-        ]
+        return [Finding(Verdict.REFUSE, "the zone cannot be seen: it lies outside the picture or behind the camera")]
     if quality.visible_share < 1:
         limit = Verdict.REFUSE if quality.visible_share < MIN_VISIBLE_SHARE else Verdict.USABLE
         findings.append(Finding(limit, f"{1 - quality.visible_share:.0%} of the zone lies outside the picture"))

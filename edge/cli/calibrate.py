@@ -221,8 +221,8 @@ def _print_camera(console: Any, summary: Mapping[str, Any]) -> None:
     )
     if u_rel["worst"] is not None:
         console.print(
-            f"Relative speed uncertainty over the zone (one sigma): median {u_rel['median']:.2%}, worst {u_rel['worst']:.2%};"
-            f" residuals {summary['rms_px']:.2f} px rms over {summary['points']} points",
+            f"Relative speed uncertainty over the zone (one sigma): median {u_rel['median']:.2%},"
+            f" worst {u_rel['worst']:.2%}; residuals {summary['rms_px']:.2f} px rms over {summary['points']} points",
             markup=False,
         )
     console.print("Trusted between the surveyed points; beyond them the uncertainty grows quickly.", markup=False)
