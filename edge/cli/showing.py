@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,6 +54,7 @@ BUNDLED = Path(__file__).parents[1] / "demo"
 CLIP = BUNDLED / "street.mp4"
 CITY, DEVICE = "demo", "demo-0001"
 SIZE_PX = (960, 540)
+FILMED_AGO = timedelta(minutes=1)  # longer than the clip: no window may leave before it has ended
 LAB_K, LAB_SLOT_S = 3, 10  # small enough that windows arrive while the clip still runs
 ARRIVAL_S = 10.0  # on this computer a message takes milliseconds
 PAIRED_WITHIN_S = 1.0  # a passage and a true vehicle are the same when they are in the zone within so long
@@ -287,7 +288,7 @@ def show(*, annotated_file: Path | None) -> bool:
             clip_s = timing.span_s + (timing.median_step_s or 0.0)
         platform.wait_for(inventory.archived)
         wall_s = time.monotonic() - began_s
-        arrived_well = everything_sent and _report_arrivals(console, platform, screen.passages, binning)
+        arrived_well = _report_arrivals(console, platform, screen.passages, binning) and everything_sent
     _say(console, f"\n{clip_s:.0f} s of video were measured in {wall_s:.0f} s.")
     holds = _report_comparison(console, compare(screen.passages, truth))
     _conclude(console, annotated_file)
@@ -314,7 +315,7 @@ def _settings(folder: Path, broker_url: str) -> Settings:
     """Complete in itself: what is set in the environment for a real device has no part in it."""
     return Settings.model_construct(
         site=SiteSettings(city=CITY, device=DEVICE),
-        source=SourceSettings(url=str(CLIP), pace="full", start=datetime.now(timezone.utc)),
+        source=SourceSettings(url=str(CLIP), pace="full", start=datetime.now(timezone.utc) - FILMED_AGO),
         calibration=CalibrationSettings(file=folder / "calibration.json"),
         lab=LabSettings(enabled=True, k=LAB_K, slot_s=LAB_SLOT_S),
         mqtt=MqttSettings(url=broker_url),
@@ -346,19 +347,28 @@ def _annotated(file: Path | None, device: Device) -> Iterator[Callable[[Frame | 
 def _report_arrivals(console: Console, platform: Platform, passages: list[Passage], binning: Binning) -> bool:
     """Shows what the platform has; whether its windows add up to what was measured."""
     flows = platform.flows
-    table = Table("direction", "from", "to", "vehicles", "mean km/h", "over", "speeds", box=None)
+    table = Table(
+        "direction",
+        "window",
+        "vehicles",
+        "mean",
+        "over limit",
+        f"{binning.from_kmh} to {binning.to_kmh} km/h",
+        box=None,
+    )
+    for column in table.columns:
+        column.no_wrap = True
     for flow in flows:
-        low, width = flow.speed.hist.from_, flow.speed.hist.width
+        length_s = (flow.window.end - flow.window.start).total_seconds()
         table.add_row(
             flow.direction.value,
-            f"{flow.window.start:%H:%M:%S}",
-            f"{flow.window.end:%H:%M:%S}",
+            f"{flow.window.start:%H:%M:%S} {length_s:3.0f} s",
             str(flow.count),
             f"{flow.speed.mean:.1f}" if flow.speed.mean is not None else "",
             str(flow.limit.over),
-            f"{low} [blue]{_bars(flow.speed.hist.counts)}[/] {low + width * len(flow.speed.hist.counts)}",
+            f"[blue]{_bars((*flow.speed.hist.counts, flow.speed.hist.over))}[/]",
         )
-    _say(console, "[bold]Received by MQTT[/] (snellius-lab/1/demo/demo-0001/flow/…), over = faster than the limit")
+    _say(console, "[bold]Received by MQTT[/] (snellius-lab/1/demo/demo-0001/flow/…), speeds in km/h")
     console.print(table)
     complete = platform.is_gapless
     for direction in Direction:
