@@ -40,7 +40,6 @@ from edge.domain import (
     Provenance,
     Queued,
     Reason,
-    RoadUser,
     SpeedHistogram,
     WindowAggregate,
 )
@@ -105,9 +104,9 @@ class Histogram(Part):
 class SpeedStatistics(Part):
     """A histogram and what follows from it."""
 
-    unit: Literal["km/h"] = "km/h"
-    n: NonNegativeInt = Field(description="Vehicles in the histogram.")
-    hist: Histogram
+    unit: Literal["km/h"] = Field(default="km/h", description="Unit of every speed in this message.")
+    n: NonNegativeInt = Field(description="Measured motor vehicles: all of the histogram.")
+    hist: Histogram = Field(description="Vehicles by speed.")
     mean: SpeedKmh | None = Field(description="Mean by bin middles. [km/h]")
     sd: SpeedKmh | None = Field(description="Standard deviation with Sheppard's correction. [km/h]")
     v15: SpeedKmh | None = Field(description="15 % drive this or slower; null below n = 30. [km/h]")
@@ -139,27 +138,27 @@ class FreeFlow(SpeedStatistics):
 class Window(Part):
     """The stretch of time that a flow message is about."""
 
-    start: Instant
-    end: Instant
+    start: Instant = Field(description="Begin, UTC.")
+    end: Instant = Field(description="End, UTC; the next window of this direction begins here or later.")
     slot_s: PositiveInt = Field(description="Length of a slot. [s]")
     slots: PositiveInt = Field(description="Slots in this window.")
     day: Date = Field(description="Traffic day (from 04:00 local time) in which it ends.")
-    clock: ClockState
+    clock: ClockState = Field(description="How well UTC was known, at worst.")
 
 
 class Day(Part):
     """The traffic day that a mix message is about."""
 
-    start: Instant
-    end: Instant
-    day: Date
-    clock: ClockState
+    start: Instant = Field(description="Begin, UTC.")
+    end: Instant = Field(description="End, UTC.")
+    day: Date = Field(description="The traffic day (from 04:00 local time).")
+    clock: ClockState = Field(description="How well UTC was known, at worst.")
 
 
 class Limit(Part):
     """The speed limit and how many drove faster."""
 
-    kmh: PositiveInt
+    kmh: PositiveInt = Field(description="Speed limit. [km/h]")
     over: NonNegativeInt = Field(description="Measured vehicles above the limit.")
     over10: NonNegativeInt = Field(description="Measured vehicles above the limit + 10 km/h.")
 
@@ -169,21 +168,31 @@ class Quality(Part):
 
     coverage: Share = Field(description="Share of the time in which the street was really watched.")
     unmeasured: NonNegativeInt = Field(description="Motor vehicles seen but not measured.")
-    flags: tuple[Flag, ...]
+    flags: tuple[Flag, ...] = Field(description="What a reader must know.")
+
+
+class Classes(Part):
+    """Vehicles by class."""
+
+    car: NonNegativeInt = Field(description="Cars, most vans among them.")
+    truck: NonNegativeInt = Field(description="Lorries, large vans among them.")
+    bus: NonNegativeInt = Field(description="Buses.")
+    motorcycle: NonNegativeInt = Field(description="Motorcycles and mopeds.")
+    bicycle: NonNegativeInt = Field(description="Bicycles: counted here only, never in speed statistics.")
 
 
 class DayQuality(Part):
     """How good a day is."""
 
     coverage: Share = Field(description="Share of the time in which the street was really watched.")
-    flags: tuple[Flag, ...]
+    flags: tuple[Flag, ...] = Field(description="What a reader must know.")
 
 
 class Privacy(Part):
     """What was guaranteed."""
 
     k: PositiveInt = Field(description="Measured vehicles in a window, at least.")
-    rule: PrivacyRule
+    rule: PrivacyRule = Field(description="How that is kept.")
 
 
 class Prov(Part):
@@ -203,11 +212,11 @@ class Prov(Part):
 class Numbered(Wire):
     """A message with a number: unique by device, epoch and seq, so that a consumer can store it once."""
 
-    id: str = Field(description="device/epoch/seq")
-    device: Name
+    id: str = Field(description="device/epoch/seq: unique for ever.")
+    device: Name = Field(description="The device that measured.")
     epoch: Epoch = Field(description="Random name of the device's database; a new one starts at seq 1.")
     seq: Number = Field(description="Rises by one within the epoch: a hole is a message not received.")
-    site: Name
+    site: Name = Field(description="Where it measured.")
 
     @model_validator(mode="after")
     def _id_says_the_same(self) -> Numbered:
@@ -221,14 +230,14 @@ class Flow(Numbered):
     """One direction over one closed window."""
 
     schema_: Literal["snellius.flow/1.0"] = Field(default="snellius.flow/1.0", alias="schema")
-    direction: Direction
-    window: Window
+    direction: Direction = Field(description="Which way; meta tells what it means here.")
+    window: Window = Field(description="When.")
     count: NonNegativeInt = Field(description="Motor vehicles, measured or not.")
-    speed: Speed
-    limit: Limit
-    quality: Quality
-    privacy: Privacy
-    prov: Prov
+    speed: Speed = Field(description="How fast they drove.")
+    limit: Limit = Field(description="Against the speed limit.")
+    quality: Quality = Field(description="How good the numbers are.")
+    privacy: Privacy = Field(description="What was guaranteed.")
+    prov: Prov = Field(description="What produced the numbers.")
 
     @model_validator(mode="after")
     def _adds_up(self) -> Flow:
@@ -275,13 +284,15 @@ class Mix(Numbered):
 
     schema_: Literal["snellius.mix/1.0"] = Field(default="snellius.mix/1.0", alias="schema")
     directions: tuple[Direction, ...] = Field(min_length=1, description="Directions counted here.")
-    window: Day
-    classes: dict[RoadUser, NonNegativeInt] = Field(description="Vehicles of each class, measured or not.")
+    window: Day = Field(description="When.")
+    classes: Classes = Field(description="Vehicles of each class, measured or not.")
     unmeasured: dict[Reason, PositiveInt] = Field(description="Motor vehicles without a speed, by reason.")
-    free_flow: FreeFlow | None
-    quality: DayQuality
-    privacy: Privacy
-    prov: Prov
+    free_flow: FreeFlow | None = Field(
+        description="Speeds of those who followed nobody; null when they or the others are fewer than k."
+    )
+    quality: DayQuality = Field(description="How good the numbers are.")
+    privacy: Privacy = Field(description="What was guaranteed.")
+    prov: Prov = Field(description="What produced the numbers.")
 
     @classmethod
     def of(cls, queued: Queued, day: DayMix, *, device: str, site: str) -> Mix:
@@ -295,7 +306,7 @@ class Mix(Numbered):
             site=site,
             directions=day.directions,
             window=Day(start=_instant(day.start_utc_ns), end=_instant(day.end_utc_ns), day=day.day, clock=day.clock),
-            classes=dict(day.mix.classes),
+            classes=Classes.model_validate({road_user.value: count for road_user, count in day.mix.classes.items()}),
             unmeasured={reason: count for reason, count in day.mix.unmeasured.items() if count},
             free_flow=None
             if free is None
@@ -345,10 +356,10 @@ class Status(Wire):
     """Retained: how the device is now."""
 
     schema_: Literal["snellius.status/1.0"] = Field(default="snellius.status/1.0", alias="schema")
-    device: Name
-    epoch: Epoch
-    state: State
-    reasons: tuple[StatusReason, ...] = ()
+    device: Name = Field(description="Who says it.")
+    epoch: Epoch = Field(description="Of its database.")
+    state: State = Field(description="How it is.")
+    reasons: tuple[StatusReason, ...] = Field(default=(), description="Why it is not simply ready.")
     since: Instant | None = Field(default=None, description="Since when; null when the device cannot know (last will).")
     sw: str = Field(description="Version of the software.")
 
@@ -356,9 +367,9 @@ class Status(Wire):
 class Site(Part):
     """Where the device measures."""
 
-    id: Name
-    city: Name
-    timezone: str
+    id: Name = Field(description="Name of the site.")
+    city: Name = Field(description="As in the topic.")
+    timezone: str = Field(description="Of the street (IANA); traffic days begin at 04:00 there.")
     forward: str = Field(description="What direction 'forward' means here.")
     backward: str = Field(description="What direction 'backward' means here.")
 
@@ -374,9 +385,9 @@ class Geometry(Part):
 class CalibrationFacts(Part):
     """The calibration in use."""
 
-    id: str
+    id: str = Field(description="Name of the calibration.")
     made: Date | None = Field(default=None, description="When it was solved.")
-    verdict: Literal["good", "usable"] | None = None
+    verdict: Literal["good", "usable"] | None = Field(default=None, description="How well it was solved.")
     u_rel_speed_median: float | None = Field(default=None, ge=0, description="One-sigma share of the speed.")
     u_rel_speed_worst: float | None = Field(default=None, ge=0, description="One-sigma share of the speed.")
 
@@ -384,15 +395,17 @@ class CalibrationFacts(Part):
 class ModelFacts(Part):
     """The detector in use."""
 
-    name: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    name: str = Field(description="As in 'snellius models list'.")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="Checksum of the model file."
+    )
 
 
 class SoftwareFacts(Part):
     """The software in use."""
 
-    name: Literal["snellius"] = "snellius"
-    version: str
+    name: Literal["snellius"] = Field(default="snellius", description="This software.")
+    version: str = Field(description="Its version.")
     cfg: str = Field(description="Short hash of the settings that matter to the numbers.")
 
 
@@ -417,7 +430,7 @@ class PrivacyFacts(Part):
     """What residents were promised."""
 
     k: PositiveInt = Field(description="Measured vehicles in a window, at least.")
-    rule: PrivacyRule
+    rule: PrivacyRule = Field(description="How that is kept.")
     release_delay_s: float = Field(ge=0, description="A window leaves at random within this time after its slot. [s]")
     retention_days: PositiveInt | None = Field(default=None, description="The device forgets what it sent after this.")
 
@@ -426,34 +439,34 @@ class Meta(Wire):
     """Retained: who measures what, with what, under which rules."""
 
     schema_: Literal["snellius.meta/1.0"] = Field(default="snellius.meta/1.0", alias="schema")
-    device: Name
-    epoch: Epoch
-    site: Site
-    geometry: Geometry
-    calibration: CalibrationFacts
-    model: ModelFacts
-    software: SoftwareFacts
-    limits: Limits
-    window: WindowRule
-    privacy: PrivacyFacts
+    device: Name = Field(description="Who measures.")
+    epoch: Epoch = Field(description="Of its database.")
+    site: Site = Field(description="Where.")
+    geometry: Geometry = Field(description="What is measured.")
+    calibration: CalibrationFacts = Field(description="With which calibration.")
+    model: ModelFacts = Field(description="With which detector.")
+    software: SoftwareFacts = Field(description="With which software.")
+    limits: Limits = Field(description="Numbers that the statistics rest on.")
+    window: WindowRule = Field(description="How time is cut.")
+    privacy: PrivacyFacts = Field(description="What residents were promised.")
 
 
 class WatchedSince(Part):
     """The share of a stretch of time in which the street was really watched."""
 
-    since: Instant
-    share: Share
+    since: Instant = Field(description="Begin of the stretch, UTC.")
+    share: Share = Field(description="Watched share of it.")
 
 
 class Health(Wire):
     """Every five minutes: that it works, also on a street where nothing may be told. No number comes from traffic."""
 
     schema_: Literal["snellius.health/1.0"] = Field(default="snellius.health/1.0", alias="schema")
-    device: Name
-    epoch: Epoch
-    time: Instant
-    uptime_s: NonNegativeInt
-    clock: ClockState
+    device: Name = Field(description="Who says it.")
+    epoch: Epoch = Field(description="Of its database.")
+    time: Instant = Field(description="When it was said, UTC.")
+    uptime_s: NonNegativeInt = Field(description="Since the service started. [s]")
+    clock: ClockState = Field(description="How well UTC is known.")
     coverage: WatchedSince = Field(description="Since the last message of this kind.")
     frames_per_s: float | None = Field(default=None, ge=0, description="Rate of the camera. [1/s]")
     temperature_c: int | None = Field(default=None, description="Of the processor, whole degrees. [°C]")
@@ -467,20 +480,20 @@ class Health(Wire):
 class Ack(Part):
     """The platform has stored everything up to a number."""
 
-    epoch: Epoch
-    upto: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    epoch: Epoch = Field(description="Of the numbered messages.")
+    upto: Annotated[int, Field(ge=0, le=2**53 - 1)] = Field(description="Stored up to this number, for good.")
 
 
 class Command(Part):
     """Please send numbers ``from`` to ``to`` again. There is no other command."""
 
-    cmd: Literal["resend"] = "resend"
+    cmd: Literal["resend"] = Field(default="resend", description="The only one.")
     id: Annotated[str, Field(pattern="^[A-Za-z0-9_.:-]{1,64}$")] | None = Field(
         default=None, description="Comes back in the result."
     )
     epoch: Epoch | None = Field(default=None, description="Refused when it is not the present one.")
-    from_: Number = Field(alias="from")
-    to: Number
+    from_: Number = Field(alias="from", description="First number.")
+    to: Number = Field(description="Last number.")
 
     @model_validator(mode="after")
     def _forward(self) -> Command:
@@ -501,12 +514,12 @@ class CommandResult(Wire):
     """What became of a command. What was malformed is not repeated."""
 
     schema_: Literal["snellius.cmd-result/1.0"] = Field(default="snellius.cmd-result/1.0", alias="schema")
-    device: Name
-    epoch: Epoch
-    cmd: Literal["resend", "ack"] | None = None
-    id: str | None = None
-    ok: bool
-    reason: Refusal | None = None
+    device: Name = Field(description="Who answers.")
+    epoch: Epoch = Field(description="Of its database.")
+    cmd: Literal["resend", "ack"] | None = Field(default=None, description="What was asked; null when malformed.")
+    id: str | None = Field(default=None, description="As in the command.")
+    ok: bool = Field(description="Whether it was carried out.")
+    reason: Refusal | None = Field(default=None, description="Why not.")
     queued: NonNegativeInt | None = Field(default=None, description="Messages that will be sent again.")
 
 
