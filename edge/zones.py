@@ -14,6 +14,7 @@ import numpy as np
 from edge.domain import Direction, Floats, Passage, Path, Reason, SpeedEstimate
 
 MAX_EXTRAPOLATION_S = 0.5  # beyond the last sighting nobody knows whether the vehicle turned off
+MAX_DOUBTFUL_EXTRAPOLATION_S = 0.1  # a path with a problem counts only where it was seen to cross
 MIN_SEEN_SHARE = 0.5  # of the zone's length between first and last sighting; less, and the mean speed is a guess
 MAX_SIGMA_MPS = 0.6  # 2.2 km/h: at two sigma wider than the error that police meters are allowed in service (3 km/h)
 MAX_RELATIVE_SIGMA = 0.05
@@ -50,7 +51,8 @@ class Zone:
         if middle_s is None or not self._right_m <= path.lateral_m <= self._left_m:
             return None
         first_s, last_s = path.observed_s
-        if not first_s - MAX_EXTRAPOLATION_S <= middle_s <= last_s + MAX_EXTRAPOLATION_S:
+        beyond_s = MAX_EXTRAPOLATION_S if path.problem is None else MAX_DOUBTFUL_EXTRAPOLATION_S
+        if not first_s - beyond_s <= middle_s <= last_s + beyond_s:
             return None
         direction = Direction.FORWARD if path.velocity_mps(middle_s) > 0 else Direction.BACKWARD
         enter_s, leave_s = self._ends(path, path.along, direction)

@@ -87,7 +87,7 @@ VEHICLE_EDGES = Edges(
 )
 RIDER_EDGES = Edges(
     noise=np.array([0.065, 0.045, 0.065, 0.05]),
-    offset=np.array([0.0, 0.0, 0.0, -0.02]),
+    offset=np.array([0.0, 0.0, 0.0, 0.0]),
     offset_sigma=np.array([0.07, 0.04, 0.07, 0.04]),
     drift_sigma=np.array([0.06, 0.05, 0.06, 0.035]),
 )

@@ -14,19 +14,20 @@ from edge.speed.bodies import BICYCLE, BUS, CAR, MOTORCYCLE, TRUCK, VAN, Body
 from edge.speed.fit import ALONG, SIZE, BodyFit, fit_body
 
 MIN_TRAVEL_M = 3.0  # less is a standing vehicle whose boxes jitter
-MIN_SIGHTINGS = 4  # fewer do not show that anything travelled
+MIN_SIGHTINGS = 5  # fewer do not show that anything travelled
 MIN_ONE_WAY_SHARE = 0.6  # a vehicle goes one way; boxes that hop between parked cars go to and fro
-MAX_LEAP_SHARE = 0.4  # of the travel, unseen in one piece: then two things were seen, not one that moved
+MIN_SEEN_SHARE = 0.3  # of the travel, outside the longest leap between two sightings: else two things were seen
 WAY_PARTS = 12
 JITTER_M = 1.0  # how far the boxes of a standing vehicle wander
 MIN_SAMPLES = 5  # fewer boxes cannot contradict each other
 MIN_BASELINE_M = 6.0
+BODY_SIGMA = 0.005  # of the speed: spread of the errors with exact boxes of bodies that are not the hull
 BORDER_PX = 2.0  # nearer to the picture's edge than this, a box is cut by it
 MAX_SAMPLES_FITTED = 96  # more adds time, not knowledge: neighbouring boxes err together
 MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
-MAX_SCALE = 2.5  # residuals this many times the assumed noise: not one body
+MAX_SCALE = 1.4  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.1)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
 MIN_VOTE = 0.12  # share of the confidence that makes a class worth fitting
@@ -108,7 +109,9 @@ class Estimator:
         path = Path(
             origin_s=origin_s,
             along=along,
-            covariance_random=fit.covariance[ALONG, ALONG] + _timing_covariance(chosen, origin_s, abs(along[1])),
+            covariance_random=fit.covariance[ALONG, ALONG]
+            + _timing_covariance(chosen, origin_s, abs(along[1]))
+            + _body_covariance(along),
             covariance_calibration=fit.covariance_calibration[ALONG, ALONG],
             lateral_m=float(fit.parameters[4]),
             observed_s=(float(chosen.times_s[explained[0]]), float(chosen.times_s[explained[-1]])),
@@ -176,7 +179,7 @@ def _straight_line(trajectory: Trajectory) -> tuple[float, float] | None:
     ends = max(1, min(5, len(along) // 3))
     travel = abs(float(np.median(along[-ends:]) - np.median(along[:ends])))
     leap = float(np.abs(np.diff(along)).max())
-    if travel < MIN_TRAVEL_M or travel < MIN_ONE_WAY_SHARE * _way_m(along) or leap > MAX_LEAP_SHARE * travel:
+    if travel < MIN_ONE_WAY_SHARE * _way_m(along) or travel - leap < max(MIN_TRAVEL_M, MIN_SEEN_SHARE * travel):
         return None
     return _theil_sen(trajectory.times_s, along)
 
@@ -206,6 +209,12 @@ def _timing_covariance(chosen: Trajectory, origin_s: float, speed_mps: float) ->
     covariance = np.zeros((4, 4))
     covariance[:2, :2] = np.linalg.inv(design.T @ design) * (chosen.time_sigma_s * speed_mps) ** 2
     return covariance
+
+
+def _body_covariance(along: Floats) -> Floats:
+    """What a body of another shape than the hull does: speed and its changes scale together."""
+    scaled = along * np.array([0.0, 1.0, 1.0, 1.0])
+    return np.asarray(BODY_SIGMA**2 * np.outer(scaled, scaled))
 
 
 def _plain_path(
