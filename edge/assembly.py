@@ -28,8 +28,8 @@ from edge.domain.release import DAY_BEGINS_H
 from edge.errors import BadInput
 from edge.localise import Localiser
 from edge.outbox import Outbox
-from edge.pipeline import Detector, Pipeline
-from edge.publish import Endpoint, Native, Publisher
+from edge.pipeline import Detector, PathEstimator, Pipeline
+from edge.publish import Endpoint, HomeAssistant, Native, NgsiLd, Profile, Publisher
 from edge.publish.payload import (
     CalibrationFacts,
     Geometry,
@@ -115,8 +115,10 @@ def known_model(name: str | None) -> Model:
     return load_catalogue().find(name)
 
 
-def measuring_pipeline(calibration: Calibration, detector: Detector) -> Pipeline:
-    """The measuring half of the device for one site."""
+def measuring_pipeline(
+    calibration: Calibration, detector: Detector, *, estimator: PathEstimator | None = None
+) -> Pipeline:
+    """The measuring half of the device for one site; another estimator takes part in comparisons only."""
     site = calibration.site
     plane = calibration.zone_plane
     polygon_m = site.polygon_in_frame_m
@@ -129,7 +131,7 @@ def measuring_pipeline(calibration: Calibration, detector: Detector) -> Pipeline
             along_m=(-APPROACH_M, site.length_m + APPROACH_M),
             across_m=(float(low_m) - SHOULDER_M, float(high_m) + SHOULDER_M),
         ),
-        estimator=Estimator(plane, zone_length_m=site.length_m),
+        estimator=estimator or Estimator(plane, zone_length_m=site.length_m),
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
     )
 
@@ -245,6 +247,7 @@ def assembled(
         windows.restore(counters)
         anonymity.restore(counters)
         site_id = settings.site.id or calibration.site.id
+        native = Native(city=settings.site.city, device=settings.site.device, site=site_id, lab=rules.lab)
         status = Status(
             device=settings.site.device,
             epoch=outbox.epoch,
@@ -261,7 +264,8 @@ def assembled(
             outbox=outbox,
             publisher=Publisher(
                 queue=outbox,
-                native=Native(city=settings.site.city, device=settings.site.device, site=site_id, lab=rules.lab),
+                native=native,
+                also=also_spoken(settings.mqtt, native),
                 meta=_meta(settings, site_id, calibration, model, rules, outbox.epoch),
                 status=status,
                 utc_ns=clock.utc_ns,
@@ -291,6 +295,8 @@ def broker_endpoint(settings: Settings) -> Endpoint:
     """
     arguments = broker_arguments(settings.mqtt)
     arguments.pop("protocol")
+    if settings.lab.enabled and "ngsi-ld" in settings.mqtt.profiles:
+        raise BadInput("mqtt.profiles: expected no ngsi-ld in lab mode (an entity would be taken for a street)")
     endpoint = Endpoint.of(arguments.pop("url"), username=settings.site.device, **arguments)
     if settings.lab.enabled and not settings.lab.force and not endpoint.address.is_loopback:
         raise BadInput(
@@ -302,7 +308,19 @@ def broker_endpoint(settings: Settings) -> Endpoint:
 
 def broker_arguments(mqtt: MqttSettings) -> dict[str, Any]:
     """The settings of the broker as the publisher takes them."""
-    return {name: getattr(mqtt, name) for name in type(mqtt).model_fields}
+    return {
+        name: getattr(mqtt, name) for name in type(mqtt).model_fields if name not in ("profiles", "ngsi_ld_api_key")
+    }
+
+
+def also_spoken(mqtt: MqttSettings, native: Native) -> list[Profile]:
+    """The dialects of the settings beside the native one."""
+    spoken: list[Profile] = []
+    if "ngsi-ld" in mqtt.profiles and mqtt.ngsi_ld_api_key is not None:
+        spoken.append(NgsiLd(device=native.device, site=native.site, api_key=mqtt.ngsi_ld_api_key))
+    if "homeassistant" in mqtt.profiles:
+        spoken.append(HomeAssistant(device=native.device, base=native.base))
+    return spoken
 
 
 def _anchor(source: SourceSettings, clock: Clock) -> ClockAnchor:

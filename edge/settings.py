@@ -18,7 +18,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -70,6 +79,12 @@ def _broker(url: str) -> str:
             "expected no user name or password in the address (the user is site.device; see password_file)"
         )
     return url
+
+
+def _with_native(profiles: tuple[str, ...]) -> tuple[str, ...]:
+    if "native" not in profiles or len(set(profiles)) < len(profiles):
+        raise ValueError("expected 'native' among the profiles, and each of them once")
+    return profiles
 
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=64)]
@@ -163,6 +178,16 @@ class MqttSettings(_Section):
     protocol: Literal["5", "3.1.1"] = Field(
         default="5", description="MQTT version; 5 unless the broker is older: 3.1.1 cannot tell that it refused."
     )
+    profiles: Annotated[tuple[Literal["native", "ngsi-ld", "homeassistant"], ...], AfterValidator(_with_native)] = (
+        Field(default=("native",), description="Dialects that are spoken, native always among them.")
+    )
+    ngsi_ld_api_key: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        max_length=64,
+        description="The key of the IoT Agent's service group; needed for the profile ngsi-ld.",
+        examples=["street-speed"],
+    )
     password_file: Path | None = Field(
         default=None, description="File that holds the password; the user name is site.device.", examples=["password"]
     )
@@ -177,6 +202,12 @@ class MqttSettings(_Section):
     key_file: Path | None = Field(
         default=None, description="The key of this device's certificate (PEM).", examples=["device.key"]
     )
+
+    @model_validator(mode="after")
+    def _ngsi_ld_has_its_key(self) -> MqttSettings:
+        if "ngsi-ld" in self.profiles and self.ngsi_ld_api_key is None:
+            raise ValueError("expected ngsi_ld_api_key for the profile ngsi-ld")
+        return self
 
 
 class OutboxSettings(_Section):
@@ -292,6 +323,8 @@ def _complaint(where: str, error: ErrorDetails) -> str:
         return f"missing ({field.description})" if field else f"the section [{where}] is missing"
     if kind == "value_error":
         return str(error["ctx"]["error"])
+    if kind == "string_pattern_mismatch" and where == "mqtt.ngsi_ld_api_key":
+        return "expected only letters, digits, - and _"  # a key is not repeated
     if kind == "string_pattern_mismatch":
         return f"expected only a-z, 0-9 and - (neither first nor last), got '{value}'"
     said = error["msg"].replace("Input should be", "expected").replace("String should have", "expected")
@@ -395,6 +428,8 @@ def _default_in_words(value: object) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(each) for each in value)}]"
     return str(value) if isinstance(value, (int, float)) else f'"{value}"'
 
 

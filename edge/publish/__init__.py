@@ -8,15 +8,17 @@ platform. Records arrive as :class:`edge.domain.Queued`; nothing else about traf
 from edge.publish.connection import BrokerUnreachable, Connection
 from edge.publish.endpoint import Address, Endpoint
 from edge.publish.mqtt import Publisher, PublisherStatus, Queue
-from edge.publish.profiles import Message, Native, Profile
+from edge.publish.profiles import HomeAssistant, Message, Native, NgsiLd, Profile
 
 __all__ = [
     "Address",
     "BrokerUnreachable",
     "Connection",
     "Endpoint",
+    "HomeAssistant",
     "Message",
     "Native",
+    "NgsiLd",
     "Profile",
     "Publisher",
     "PublisherStatus",

@@ -114,20 +114,23 @@ class _Parcel:
         messages: One or more.
         unanswered: Messages in flight.
         refusal: Why the broker refused one of them.
+        taken: Topics of the messages that the broker took.
     """
 
     key: int | str
     messages: tuple[Message, ...]
     unanswered: int = 0
     refusal: str | None = None
+    taken: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Why something was refused, and until when it waits (on the monotonic clock)."""
+    """Why something was refused, until when it waits (on the monotonic clock), and what of it was taken."""
 
     why: str
     until_s: float
+    taken: frozenset[str]
 
 
 class Publisher:
@@ -186,6 +189,7 @@ class Publisher:
         self._queue = queue
         self._native = native
         self._profiles: tuple[Profile, ...] = (native, *also)
+        self._greetings = {topic: word for profile in self._profiles for topic, word in profile.greetings.items()}
         self._protocol: wire.Protocol = protocol
         self._utc_ns = utc_ns
         self._first_retry_s = first_retry_s
@@ -201,7 +205,7 @@ class Publisher:
         self._snapshot = PublisherStatus(is_connected=False, address=str(self._endpoint.address))
         self._idle_rounds = 0
 
-        self._flying: dict[int, tuple[_Parcel, float]] = {}
+        self._flying: dict[int, tuple[_Parcel, str, float]] = {}  # with the topic, and since when
         self._held: dict[int | str, _Held] = {}
         self._results = 0
         self._stopping = threading.Event()
@@ -271,7 +275,7 @@ class Publisher:
                 client_id=self._native.device,
                 protocol=self._protocol,
                 will=self._will(),
-                subscriptions=(self._native.ack_topic, self._native.command_topic),
+                subscriptions=(self._native.ack_topic, self._native.command_topic, *self._greetings),
             )
         except BrokerUnreachable as failure:
             self._note(is_connected=False, trouble=str(failure))
@@ -319,12 +323,12 @@ class Publisher:
             self._heard(incoming)
 
     def _look_after(self, connection: Connection) -> None:
-        oldest_s = min((since_s for _, since_s in self._flying.values()), default=time.monotonic())
+        oldest_s = min((since_s for _, _, since_s in self._flying.values()), default=time.monotonic())
         if time.monotonic() - oldest_s > ANSWER_TIMEOUT_S:
             connection.abandon(f"no answer to a message within {ANSWER_TIMEOUT_S:.0f} s")
         if connection.is_deaf and self.status.trouble is None:
-            log.warning("the broker refuses subscriptions: the platform can neither acknowledge nor ask")
-            self._note(trouble="the broker refuses subscriptions to ack and cmd")
+            log.warning("the broker refuses a subscription: readers cannot acknowledge, ask or greet")
+            self._note(trouble=f"the broker refuses subscriptions to {' and '.join(['ack', 'cmd', *self._greetings])}")
 
     def _take_leave(self, connection: Connection) -> None:
         """Say that this is an orderly end, and close: no last will then."""
@@ -343,7 +347,7 @@ class Publisher:
 
     def _take_back(self) -> None:
         """What was said about the device and not answered waits again, unless there is something newer."""
-        for parcel, _ in self._flying.values():
+        for parcel, _, _ in self._flying.values():
             self._wait_again(parcel)
         self._flying.clear()
 
@@ -365,9 +369,11 @@ class Publisher:
         waiting = {key for key, held in self._held.items() if held.until_s > time.monotonic()}
         if sum(isinstance(key, int) for key in waiting) >= MANY_REFUSED:
             due = ()
-        elsewhere = waiting | {parcel.key for parcel, _ in self._flying.values()}
+        elsewhere = waiting | {parcel.key for parcel, _, _ in self._flying.values()}
         records = (_Parcel(queued.seq, self._rendered(queued)) for queued in due if queued.seq not in elsewhere)
         for parcel in chain((parcel for parcel in news if parcel.key not in elsewhere), records):
+            if len(parcel.messages) > connection.in_flight_limit:
+                connection.abandon(f"the broker takes fewer messages at a time than mqtt.profiles needs ({room})")
             if len(parcel.messages) > room:
                 return
             self._hand_over(connection, parcel)
@@ -380,7 +386,10 @@ class Publisher:
         self._note_refusals()
 
     def _rendered(self, queued: Queued) -> tuple[Message, ...]:
-        return self._by_all(lambda profile: profile.measurement(queued))
+        """A record in every dialect; after a refusal, only what was not taken then."""
+        held = self._held.get(queued.seq)
+        said = self._by_all(lambda profile: profile.measurement(queued))
+        return said if held is None else tuple(message for message in said if message.topic not in held.taken)
 
     def _hand_over(self, connection: Connection, parcel: _Parcel) -> None:
         if isinstance(parcel.key, str):
@@ -396,19 +405,23 @@ class Publisher:
             if number is None:
                 return  # the connection has ended; the queue still has it
             parcel.unanswered += 1
-            self._flying[number] = parcel, time.monotonic()
+            self._flying[number] = parcel, message.topic, time.monotonic()
 
     def _answered(self, answer: wire.Answer) -> None:
-        parcel, _ = self._flying.pop(answer.number)
+        parcel, topic, _ = self._flying.pop(answer.number)
         parcel.unanswered -= 1
         parcel.refusal = parcel.refusal or answer.refusal
+        if answer.refusal is None:
+            parcel.taken.add(topic)
         if not parcel.unanswered:
             self._settle(parcel)
 
     def _settle(self, parcel: _Parcel) -> None:
         """All messages of a parcel are answered."""
         if parcel.refusal is not None:
-            self._held[parcel.key] = _Held(parcel.refusal, time.monotonic() + self._refused_retry_s)
+            before = self._held.get(parcel.key)
+            taken = parcel.taken | (before.taken if before is not None else set())
+            self._held[parcel.key] = _Held(parcel.refusal, time.monotonic() + self._refused_retry_s, frozenset(taken))
             self._wait_again(parcel)
         else:
             self._held.pop(parcel.key, None)
@@ -474,6 +487,8 @@ class Publisher:
     def _heard(self, incoming: wire.Incoming) -> None:
         if incoming.topic == self._native.ack_topic:
             self._acknowledge(incoming.payload)
+        elif incoming.topic in self._greetings:
+            self._greet(incoming)
         elif incoming.is_retained:
             self._answer(Refusal.RETAINED)
         else:
@@ -489,6 +504,11 @@ class Publisher:
             return
         self._queue.ack(ack.epoch, ack.upto)
 
+    def _greet(self, incoming: wire.Incoming) -> None:
+        if incoming.payload == self._greetings[incoming.topic]:
+            with self._lock:
+                self._announce_meta()
+
     def _obey(self, payload: bytes) -> None:
         try:
             command = Command.model_validate_json(payload)
@@ -499,6 +519,8 @@ class Publisher:
             self._answer(Refusal.OTHER_EPOCH, cmd=command.cmd, id=command.id)
             return
         queued = self._queue.resend(command.from_, command.to)
+        for seq in [key for key in self._held if isinstance(key, int) and command.from_ <= key <= command.to]:
+            self._held[seq] = replace(self._held[seq], taken=frozenset())  # all of it is wanted again
         log.info("the platform asked for records again")
         self._answer(None, cmd=command.cmd, id=command.id, queued=queued)
 

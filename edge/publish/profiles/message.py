@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Message:
 
 class Profile(Protocol):
     """One dialect. What it does not speak about, it says with no messages."""
+
+    @property
+    def greetings(self) -> Mapping[str, bytes]:
+        """Topic and word with which a reader says that it has just come: meta is then said again."""
 
     def measurement(self, queued: Queued) -> Sequence[Message]:
         """A released record."""

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from edge.domain import DayMix, Queued
 from edge.errors import BadInput
@@ -28,10 +30,13 @@ class Native:
         base: Topic of the device, without a slash at the end.
         ack_topic: Where the platform acknowledges.
         command_topic: Where the platform asks.
+        greetings: None: retained messages wait for who comes later.
 
     Raises:
         BadInput: A name does not fit into a topic.
     """
+
+    greetings: Mapping[str, bytes] = MappingProxyType({})
 
     def __init__(self, *, city: str, device: str, site: str, lab: bool = False) -> None:
         for what, name in (("site.city", city), ("site.device", device), ("site.id", site)):
