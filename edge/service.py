@@ -172,6 +172,7 @@ class Service:
         self._tell_status()
         failure = self._device.publisher.status.failure
         if failure is not None:
+            self._checkpoint()
             raise SnelliusError(f"the publisher ended: {failure}")
 
     def _commit(self, settlement: Settlement) -> None:

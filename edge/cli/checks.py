@@ -94,7 +94,9 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """A check whose errors are its finding."""
     try:
         return check()
-    except (SnelliusError, CalibrationError, CatalogueError, OSError) as error:
+    except OSError as error:
+        return Check(name, State.FAIL, f"{error.filename or name}: {error.strerror or error}", NEXT.get(name, ""))
+    except (SnelliusError, CalibrationError, CatalogueError) as error:
         return Check(name, State.FAIL, str(error), NEXT.get(name, ""))
 
 

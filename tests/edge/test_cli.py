@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
-from tests.support.clips import cut_off, write_clip
+from tests.support.clips import ROOT, cut_off, write_clip
 from tests.support.street import STREET, demo_calibration, shortened_street
 
 VERBS = ("demo", "run", "replay", "doctor", "calibrate solve", "calibrate check", "models list")
@@ -327,6 +327,11 @@ def test_every_verb_has_a_help_sentence_and_an_example(verb: str, snellius: Snel
     code, said, _ = snellius(*verb.split(), "--help")
     assert code == 0
     assert f"Example: snellius {verb}" in " ".join(said.split())
+
+
+def test_every_verb_stands_in_the_documentation() -> None:
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert [verb for verb in VERBS if f"snellius {verb}" not in pages] == []
 
 
 def test_help_appears_at_once_because_heavy_libraries_wait() -> None:

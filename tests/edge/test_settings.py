@@ -124,7 +124,7 @@ def test_an_environment_name_without_a_section_is_no_setting(tmp_path: Path, mon
 def test_settings_that_name_a_secret_are_refused_when_everybody_can_read_them(tmp_path: Path) -> None:
     text = SMALLEST + '[mqtt]\npassword_file = "password"\n'
     assert load_settings(_written(tmp_path, text, 0o640)).mqtt.password_file == tmp_path / "password"
-    with pytest.raises(BadSettings, match="mqtt.password_file set, but everybody on this computer may read"):
+    with pytest.raises(BadSettings, match=r"mqtt\.password_file set, but everybody on this computer may read"):
         load_settings(_written(tmp_path, text, 0o644))
 
 
