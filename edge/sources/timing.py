@@ -6,7 +6,6 @@ Such frames are left out (never re-ordered, never given an invented stamp), and 
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from dataclasses import dataclass
 
@@ -100,15 +99,24 @@ class RisingStamps:
     def timing(self) -> Timing:
         """The report so far."""
         steps = self._steps_ns
-        median_ns = statistics.median_low(steps.elements()) if steps else None
         return Timing(
             frames=self.frames,
             duplicate=self.duplicate,
             backward=self.backward,
             undecodable=self.undecodable,
             span_s=(self._last_ns - (self._first_ns or 0)) / 1e9,
-            median_step_s=None if median_ns is None else median_ns / 1e9,
+            median_step_s=_median(steps) / 1e9 if steps else None,
             largest_gap_s=self._largest_ns / 1e9 if steps else None,
             declared_hz=self.declared_hz,
             missing_end_s=self.missing_end_s,
         )
+
+
+def _median(counted: Counter[int]) -> int:
+    """The lower middle of all values, without laying them out one by one."""
+    half = (sum(counted.values()) + 1) // 2
+    for value, count in sorted(counted.items()):
+        half -= count
+        if half <= 0:
+            return value
+    raise ValueError("expected at least one value")

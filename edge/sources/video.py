@@ -99,7 +99,7 @@ class VideoFile:
     def _once(self, start_ns: int) -> Iterator[Frame]:
         """One round through the file; its first frame gets ``start_ns``."""
         first_ns: int | None = None
-        stamp_ns = grabbed = decoded = 0
+        grabbed = decoded = end_ns = 0
         while self._capture.grab():
             grabbed += 1
             stamp_ns = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
@@ -107,6 +107,7 @@ class VideoFile:
             if not is_decoded:
                 continue
             decoded += 1
+            end_ns = max(end_ns, stamp_ns)
             if first_ns is None:
                 first_ns = stamp_ns
             captured_ns = start_ns + stamp_ns - first_ns
@@ -119,7 +120,7 @@ class VideoFile:
                 )
             elif decoded == MAX_FRAMES_WITHOUT_RISE:
                 self._expect_rising_stamps()
-        self._account_for(decoded, max(grabbed, self.frame_count or 0), stamp_ns)
+        self._account_for(decoded, max(grabbed, self.frame_count or 0), end_ns)
 
     def _account_for(self, decoded: int, announced: int, end_ns: int) -> None:
         """Adds what this round through the file did not deliver to the report."""
@@ -129,7 +130,7 @@ class VideoFile:
         self._stamps.undecodable += announced - decoded
         rate_hz = self._stamps.declared_hz
         if self.frame_count and rate_hz:
-            missing_s = (self.frame_count - 1) / rate_hz - max(end_ns / 1e9, self._stamps.timing.span_s)
+            missing_s = (self.frame_count - 1) / rate_hz - end_ns / 1e9
             self._stamps.missing_end_s = missing_s if missing_s > BROKEN_OFF_S else 0.0
 
     def _expect_rising_stamps(self) -> None:

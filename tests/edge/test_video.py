@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 import cv2
@@ -16,6 +16,7 @@ from edge.errors import BadInput
 from edge.sources.timing import RisingStamps
 from edge.sources.video import LOOP_GAP_S, VideoFile
 from tests.support.clips import cut_off, evaluation_file, write_clip
+from tests.support.street import STREET
 
 
 def test_frames_carry_their_presentation_time_since_the_first(tmp_path: Path) -> None:
@@ -90,6 +91,26 @@ def test_the_real_rate_is_told_beside_the_declared_one() -> None:
         stamps.accept(round(number / 21.0 * 1e9))
     assert stamps.timing.real_hz == pytest.approx(21.0)
     assert stamps.timing.remarks() == ["declared 25.00 frames a second, really 21.00 (time stamps are used)"]
+
+
+@pytest.mark.parametrize(
+    ("steps_ms", "median_ms"), [([40], 40), ([40, 40, 80], 40), ([80, 40, 120], 80), ([40, 80], 40)]
+)
+def test_the_median_step_is_the_middle_one(steps_ms: list[int], median_ms: int) -> None:
+    stamps = RisingStamps()
+    for stamp_ms in [0, *accumulate(steps_ms)]:
+        stamps.accept(stamp_ms * 1_000_000)
+    assert stamps.timing.median_step_s == pytest.approx(median_ms / 1000)
+
+
+def test_a_looped_file_that_breaks_off_is_told_in_every_round(tmp_path: Path) -> None:
+    with VideoFile(cut_off(STREET, into=tmp_path, keep=0.1), loop=True) as clip:
+        frames = clip.frames()
+        first = next(frames)
+        later = next(frame for frame in frames if frame.captured_ns > 20e9)  # the clip has 40 s, what is left has 5
+    assert first.captured_ns == 0
+    assert later.captured_ns > 20e9
+    assert clip.timing.missing_end_s > 30
 
 
 def test_a_looped_clip_goes_on_counting_after_a_stated_gap(tmp_path: Path) -> None:
