@@ -122,8 +122,7 @@ def test_a_looped_clip_goes_on_counting_after_a_stated_gap(tmp_path: Path) -> No
 
 
 def test_a_file_that_breaks_off_delivers_what_is_there_and_says_what_is_missing(tmp_path: Path) -> None:
-    whole = evaluation_file("scenes/S1-residential-day.mp4")
-    with VideoFile(cut_off(whole, into=tmp_path, keep=0.4)) as clip:
+    with VideoFile(cut_off(STREET, into=tmp_path, keep=0.4)) as clip:
         frames = sum(1 for _ in clip.frames())
     assert 100 < frames < 700
     assert clip.timing.missing_end_s == pytest.approx((800 - frames) * 0.05, abs=0.06)
