@@ -104,7 +104,8 @@ def test_a_vehicle_cannot_be_written_down(record: type) -> None:
 
 
 def test_no_picture_is_written_by_the_device() -> None:
-    """Drawing is for clips that a technician replays; the service and its stages cannot write a picture."""
+    """Drawing is for clips that a technician replays, a still for one who calibrates; the service cannot do either."""
     writers = {module for call in ("imwrite", "imencode", "VideoWriter") for module in calls_of(call)}
 
-    assert writers <= {"edge/cli/annotate.py"}
+    assert writers <= {"edge/cli/annotate.py", "calibration/still.py"}
+    assert set(calls_of("Still")) == {"edge/cli/calibrate_capture.py"}
