@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.domain import Detections, Frame, Passage, Sightings, Trajectory
+from edge.domain import Detections, Frame, Passage, Path, Sightings, Trajectory
 from edge.localise import Localiser
-from edge.speed import Estimator
 from edge.track import LiveTrack, Tracker
 from edge.zones import Turnstile, Zone
 
@@ -21,6 +20,14 @@ class Detector(Protocol):
 
     def detect(self, frame: Frame) -> Detections:
         """Road users in one frame."""
+        ...
+
+
+class PathEstimator(Protocol):
+    """Anything that turns the boxes of a road user into its path."""
+
+    def estimate(self, trajectory: Trajectory) -> Path | None:
+        """The path; None for what did not travel."""
         ...
 
 
@@ -41,7 +48,7 @@ class Pipeline:
     """The measuring half of the device."""
 
     def __init__(
-        self, *, detector: Detector, localiser: Localiser, tracker: Tracker, estimator: Estimator, zone: Zone
+        self, *, detector: Detector, localiser: Localiser, tracker: Tracker, estimator: PathEstimator, zone: Zone
     ) -> None:
         self._detector = detector
         self._localiser = localiser

@@ -1,0 +1,115 @@
+"""The level that the product has reached on rendered scenes and real footage may not be lost unnoticed.
+
+Bounds are set from the spread measured over twenty noisy surveys of each scene (`python -m benchmarks.accuracy`), not
+from what would be nice. Needs the evaluation footage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.evaluation import Recording, Scorers, passages_of, surveyed
+from calibration import Calibration, parse_image_size
+from tests.support.clips import ROOT, evaluation_file
+
+SCENES = ["S1-residential-day", "S2-wide-lens-vfr", "S3-quiet-street"]
+CLIPS = ROOT / "tests" / "clips"
+COUNTED = {
+    "residential-street-approach.mp4": 1,
+    "dual-carriageway-two-way.mp4": 0,
+    "city-street-parked-cars-vfr.mp4": 1,  # a school bus from above is hardly ever detected
+    "parkway-approach-320x240.avi": 2,
+}
+
+
+@cache
+def recording_of(clip: Path) -> Recording:
+    return Recording.of(clip, None)
+
+
+def survey_of(truth: Path, out: Path, *noise: str) -> Calibration:
+    size = Scorers.beside(truth.parent).run("scene_to_site", truth, out, *noise)
+    return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
+
+
+def score(scene: str, calibration: Calibration) -> dict[str, Any]:
+    truth = evaluation_file(f"scenes/{scene}.truth.json")
+    scorer = Scorers.beside(truth.parent).module("score_passages")
+    passages = passages_of(recording_of(evaluation_file(f"scenes/{scene}.mp4")), calibration)
+    figures: dict[str, Any] = scorer.score(json.loads(truth.read_text(encoding="utf-8")), passages)[0]
+    return figures
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_every_vehicle_of_a_scene_is_measured_and_nobody_else(scene: str, tmp_path: Path) -> None:
+    figures = score(scene, survey_of(evaluation_file(f"scenes/{scene}.truth.json"), tmp_path))
+    assert figures["missed"] == []
+    assert figures["recall"] == 1.0
+    assert figures["false"] == 0
+    assert figures["class_right"] == 1.0
+    assert figures["median_abs"] < 0.6
+    assert figures["worst"] < 2.0
+    assert figures["sigma_median"] < 0.7
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_careful_technicians_survey_does_not_change_that(scene: str, tmp_path: Path) -> None:
+    truth = evaluation_file(f"scenes/{scene}.truth.json")
+    for seed in range(1, 7):
+        noise = ("--click-px", "0.5", "--tape-m", "0.01", "--seed", str(seed))
+        figures = score(scene, survey_of(truth, tmp_path / str(seed), *noise))
+        assert figures["recall"] == 1.0, seed
+        assert figures["false"] <= 1, seed
+        assert figures["median_abs"] < 0.9, seed
+        assert figures["worst"] < 2.5, seed
+        assert figures["within_2_sigma"] >= 0.6, seed
+
+
+@pytest.mark.parametrize("clip", COUNTED)
+def test_real_traffic_is_counted_as_people_saw_it(clip: str) -> None:
+    footage, events = evaluation_file(f"clips/{clip}"), evaluation_file("clips/events.csv")
+    stem = Path(clip).stem
+    recording = recording_of(footage)
+    calibration = surveyed(CLIPS / f"{stem}.survey.csv", CLIPS / f"{stem}.site.toml", recording.size_px)
+    passages = passages_of(recording, calibration)
+    for passage in passages:
+        assert passage["exit_s"] > passage["enter_s"]
+        assert passage["speed_kmh"] is None or (math.isfinite(passage["speed_kmh"]) and passage["sigma_kmh"] > 0)
+    counted = _scored(footage, events, passages, (CLIPS / f"{stem}.map").read_text(encoding="utf-8").strip())
+    for direction, figures in counted.items():
+        assert figures["missed"] <= min(1, COUNTED[clip]), (direction, figures)
+        assert figures["false"] <= COUNTED[clip], (direction, figures)
+
+
+def _scored(footage: Path, events: Path, passages: list[dict[str, Any]], directions: str) -> dict[str, Any]:
+    lines = "".join(json.dumps(passage) + "\n" for passage in passages)
+    scorer = Scorers.beside(events.parent).folder / "score_counts.py"
+    command = [sys.executable, scorer, footage, "/dev/stdin", events, "--map", directions, "--json"]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
+    counted: dict[str, Any] = json.loads(done.stdout)
+    return counted
+
+
+@pytest.mark.parametrize("clip", ["city-street-parked-cars-vfr.mp4", "parkway-approach-320x240.avi"])
+def test_bad_time_stamps_cause_no_storm_of_warnings(clip: str, tmp_path: Path) -> None:
+    footage = evaluation_file(f"clips/{clip}")
+    program = f"""
+from pathlib import Path
+from edge.sources.video import VideoFile
+with VideoFile(Path({str(footage)!r})) as source:
+    instants = [frame.captured_ns for frame in source.frames()]
+steps = [b - a for a, b in zip(instants, instants[1:])]
+assert min(steps) > 0, min(steps)
+print(len(instants))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 700
+    assert done.stderr == ""
