@@ -53,7 +53,7 @@ from edge.track import Tracker
 from edge.zones import Zone
 from models import Model, load_catalogue
 
-APPROACH_M = 25.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
+APPROACH_M = 15.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
 SHOULDER_M = 4.0  # and this far beside it: a boxed vehicle's foot may seem to stand beside the lane
 LAB_LATENESS_S = 20.0  # a passage is certain about 10 s after it; who stands longer counts in a later slot, flagged
 
