@@ -172,3 +172,33 @@ def test_every_setting_can_be_written_as_the_example_shows_it(tmp_path: Path) ->
     settings = load_settings(_written(tmp_path, uncommented))
     assert isinstance(settings, Settings)
     assert settings.site.id == "hvs-snelliuslaan-12"
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        pytest.param(
+            'profiles = ["ngsi-ld"]',
+            "mqtt.profiles: expected 'native' among the profiles, and each of them once",
+            id="alone",
+        ),
+        pytest.param(
+            'profiles = ["native", "native"]',
+            "mqtt.profiles: expected 'native' among the profiles, and each of them once",
+            id="twice",
+        ),
+        pytest.param(
+            'profiles = ["native", "ngsi-ld"]', "mqtt: expected ngsi_ld_api_key for the profile ngsi-ld", id="no key"
+        ),
+        pytest.param(
+            'ngsi_ld_api_key = "a/b"', "mqtt.ngsi_ld_api_key: expected only letters, digits, - and _", id="no topic"
+        ),
+        pytest.param(
+            'profiles = ["native", "sparkplug"]',
+            "mqtt.profiles.1: expected 'native', 'ngsi-ld' or 'homeassistant', got 'sparkplug'",
+            id="unknown",
+        ),
+    ],
+)
+def test_a_wrong_choice_of_dialects_is_explained(lines: str, problem: str, tmp_path: Path) -> None:
+    assert _problems(tmp_path, SMALLEST + f"[mqtt]\n{lines}\n") == [problem]
