@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edge.cli import calibrate, calibrate_capture, demo, doctor, models, replay, run
+from edge.cli import calibrate, calibrate_capture, demo, doctor, models, privacy, replay, run
 from edge.errors import BadInput, SnelliusError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ calibrate.app.command(name="capture")(calibrate_capture.capture)
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(models.app, name="models")
 app.command(name="doctor")(doctor.doctor)
+app.command(name="privacy")(privacy.privacy)
 
 _WrongUse = typer.BadParameter.__base__  # typer exports only this child of the error for wrong use
 
