@@ -352,7 +352,7 @@ def _report_arrivals(console: Console, platform: Platform, passages: list[Passag
         "window",
         "vehicles",
         "mean",
-        "over limit",
+        "over",
         f"{binning.from_kmh} to {binning.to_kmh} km/h",
         box=None,
     )
