@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from calibration.camera import PARAMETERS, Camera, Floats
+from calibration.drift import Reference
 from calibration.errors import CalibrationError
 from calibration.quality import Verdict, ZoneQuality, zone_quality
 from calibration.quality import summary as quality_summary
@@ -72,6 +73,7 @@ class Calibration:
         noise_scale: How many times larger the residuals are than stated; 1 when they agree.
         verdict: What it may be used for, as judged when solved.
         reasons: Why.
+        reference: How the street looked, to notice that the camera has turned; None when no still was given.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Calibration:
     noise_scale: float
     verdict: Verdict
     reasons: tuple[str, ...]
+    reference: Reference | None
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -124,6 +127,7 @@ class Calibration:
         reasons: tuple[str, ...],
         created: datetime,
         valid_for: timedelta = VALID_FOR,
+        reference: Reference | None = None,
     ) -> Calibration:
         """A new certificate with its fingerprint and id; ``created`` needs a time zone."""
         start = created.astimezone(timezone.utc).replace(microsecond=0)
@@ -140,6 +144,7 @@ class Calibration:
             noise_scale=noise_scale,
             verdict=verdict,
             reasons=reasons,
+            reference=reference,
         )
         return cls.from_json(_signed(unsigned._content()), "certificate")
 
@@ -226,6 +231,7 @@ class Calibration:
             noise_scale=content["noise_scale"],
             verdict=Verdict(content["summary"]["verdict"]),
             reasons=tuple(content["summary"]["reasons"]),
+            reference=Reference.from_json(content["reference"], where) if "reference" in content else None,
         )
 
     def summary(self) -> dict[str, Any]:
@@ -274,6 +280,7 @@ class Calibration:
             "dropped": list(self.dropped),
             "noise_scale": self.noise_scale,
             "site": self.site.as_json(),
+            **({} if self.reference is None else {"reference": self.reference.as_json()}),
         }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from calibration.blunders import SurveyFits, chi_square_bound, leave_one_out_m
 from calibration.camera import Floats
 from calibration.certificate import Calibration, PointRecord
+from calibration.drift import Reference
 from calibration.errors import CalibrationError
 from calibration.fit import Fit
 from calibration.quality import Finding, Verdict, ZoneQuality, judge, summary, zone_quality
@@ -73,7 +74,7 @@ class Solution:
             rms_px=self.rms_px,
         )
 
-    def certified(self, created: datetime) -> Calibration:
+    def certified(self, created: datetime, reference: Reference | None = None) -> Calibration:
         """The certificate of this solution; raises CalibrationError while points are rejected.
 
         A solution that is refused for its uncertainty alone still has one: it counts vehicles well, its speeds are
@@ -81,6 +82,7 @@ class Solution:
 
         Args:
             created: When it was solved, with time zone.
+            reference: How the street looked, to notice that the camera has turned.
         """
         if self.rejected:
             raise CalibrationError(f"no certificate while {', '.join(self.rejected)} contradict the other points")
@@ -93,6 +95,7 @@ class Solution:
             verdict=self.verdict,
             reasons=self.reasons,
             created=created,
+            reference=reference,
         )
 
     def _records(self) -> tuple[PointRecord, ...]:

@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from calibration import Calibration, Verdict
+from calibration import Calibration, RoadPlane, Verdict
 from edge.aggregate import Anonymity, Windows
 from edge.aggregate.anonymity import MOST_DELAY_S
 from edge.aggregate.windows import LATENESS_S, SLOT_S
@@ -26,7 +26,6 @@ from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Frame, PrivacyRule, Proven
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
 from edge.errors import BadInput
-from edge.localise import Localiser
 from edge.outbox import Outbox
 from edge.pipeline import Detector, PathEstimator, Pipeline
 from edge.publish import Endpoint, HomeAssistant, Native, NgsiLd, Profile, Publisher
@@ -50,6 +49,7 @@ from edge.sources.timing import Timing
 from edge.sources.video import VideoFile
 from edge.speed import Estimator
 from edge.track import Tracker
+from edge.watch import CameraWatch
 from edge.zones import Zone
 from models import Model, load_catalogue
 
@@ -123,15 +123,20 @@ def measuring_pipeline(
     plane = calibration.zone_plane
     polygon_m = site.polygon_in_frame_m
     low_m, high_m = polygon_m[:, 1].min(), polygon_m[:, 1].max()
+
+    def estimator_for(plane: RoadPlane) -> PathEstimator:
+        return estimator or Estimator(plane, zone_length_m=site.length_m)
+
     return Pipeline(
+        plane=plane,
         detector=detector,
-        localiser=Localiser(plane),
+        watch=CameraWatch(plane, calibration.reference),
         tracker=Tracker(
             plane,
             along_m=(-APPROACH_M, site.length_m + APPROACH_M),
             across_m=(float(low_m) - SHOULDER_M, float(high_m) + SHOULDER_M),
         ),
-        estimator=estimator or Estimator(plane, zone_length_m=site.length_m),
+        estimator_for=estimator_for,
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
     )
 

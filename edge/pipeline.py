@@ -6,12 +6,15 @@ arrives in the frames, so a recording gives the same numbers at any pace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.domain import Detections, Frame, Passage, Path, Sightings, Trajectory
+from calibration.road_plane import RoadPlane
+from edge.domain import Detections, Flag, Frame, Passage, Path, Sightings, Trajectory
 from edge.localise import Localiser
 from edge.track import LiveTrack, Tracker
+from edge.watch import CameraWatch
 from edge.zones import Turnstile, Zone
 
 
@@ -45,20 +48,43 @@ class View:
 
 
 class Pipeline:
-    """The measuring half of the device."""
+    """The measuring half of the device.
+
+    Args:
+        plane: Road plane as calibrated, in the frame of the site's axis.
+        detector: Finds road users.
+        watch: Tells when the camera has turned, and the road plane to go on with.
+        tracker: Follows road users on that plane.
+        estimator_for: Makes the estimator for a road plane.
+        zone: Where speeds are measured.
+    """
 
     def __init__(
-        self, *, detector: Detector, localiser: Localiser, tracker: Tracker, estimator: PathEstimator, zone: Zone
+        self,
+        *,
+        plane: RoadPlane,
+        detector: Detector,
+        watch: CameraWatch,
+        tracker: Tracker,
+        estimator_for: Callable[[RoadPlane], PathEstimator],
+        zone: Zone,
     ) -> None:
         self._detector = detector
-        self._localiser = localiser
+        self._localiser = Localiser(plane)
         self._tracker = tracker
-        self._estimator = estimator
+        self._estimator_for = estimator_for
+        self._estimator = estimator_for(plane)
+        self.watch = watch
         self.zone = zone
         self._turnstile = Turnstile()
         self.inferences = 0
         self.view: View | None = None
         self._zero_ns: int | None = None
+
+    @property
+    def impaired_by(self) -> Flag | None:
+        """Why the latest frame measures nothing; None when all is well."""
+        return self.watch.impaired_by
 
     def step(self, frame: Frame) -> list[Passage]:
         """Take in one frame; return the passages that became certain with it.
@@ -70,15 +96,26 @@ class Pipeline:
             self._zero_ns = frame.captured_ns
         detections = self._detector.detect(frame)
         self.inferences += 1
+        plane = self.watch.look(frame, detections)
+        if plane is not None:
+            self._turn_to(plane)
         time_s = (frame.captured_ns - self._zero_ns) / 1e9
         sightings = self._localiser.locate(time_s, frame.captured_sigma_s, detections)
         gone = self._tracker.follow(sightings)
         self.view = View(sightings, self._tracker.live)
-        return self._turnstile.admit(self._passages(gone), frame.captured_ns)
+        through = self._turnstile.admit(self._passages(gone), frame.captured_ns)
+        return [self.watch.judged(passage) for passage in through]
 
     def finish(self) -> list[Passage]:
         """End of a recording: the passages of everyone still in view."""
-        return self._turnstile.admit(self._passages(self._tracker.finish()), 0) + self._turnstile.finish()
+        self.watch.finish()
+        through = self._turnstile.admit(self._passages(self._tracker.finish()), 0) + self._turnstile.finish()
+        return [self.watch.judged(passage) for passage in through]
+
+    def _turn_to(self, plane: RoadPlane) -> None:
+        self._localiser = Localiser(plane)
+        self._tracker.turn_to(plane)
+        self._estimator = self._estimator_for(plane)
 
     def _passages(self, trajectories: list[Trajectory]) -> list[Passage]:
         paths = [self._estimator.estimate(trajectory) for trajectory in trajectories]

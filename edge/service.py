@@ -21,6 +21,7 @@ from edge.domain import Frame, Passage, Settlement
 from edge.errors import OutboxFull, SnelliusError
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
+from edge.watch import Stance
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def measure(
         for passage in passages:
             windows.add(passage)
         watch(frame, passages)
-        for aggregate in windows.close_until(frame.captured_ns):
+        for aggregate in windows.close_until(frame.captured_ns, impaired_by=pipeline.impaired_by):
             yield anonymity.settle(aggregate)
 
 
@@ -220,6 +221,8 @@ class Service:
         clock = self._device.windows.anchor.state
         if self._device.calibration.is_expired(self._now()):
             yield StatusReason.CALIBRATION_OLD
+        if self._device.pipeline.watch.stance is Stance.MOVED:
+            yield StatusReason.CAMERA_MOVED
         if clock is ClockState.UNSET:
             yield StatusReason.CLOCK_UNSET
         if clock is ClockState.HOLDOVER:

@@ -134,6 +134,10 @@ class Tracker:
             if t.last_seen_s == self._time_s
         ]
 
+    def turn_to(self, plane: RoadPlane) -> None:
+        """Go on with another road plane: the camera has turned a little. Tracks keep their place on the road."""
+        self._plane = plane
+
     def follow(self, sightings: Sightings) -> list[Trajectory]:
         """Take in one frame; return the trajectories of road users that were last seen long enough ago.
 
