@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ class OnnxDetector:
 
 
 def _session(file: Path, threads: int) -> Any:
+    # From 1.29 on it reports to its maker and keeps an id of this computer; read when the library starts.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
     except ImportError as missing:

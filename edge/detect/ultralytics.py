@@ -60,6 +60,7 @@ class UltralyticsDetector:
         """
         os.environ["YOLO_AUTOINSTALL"] = "false"  # read when ultralytics is imported
         os.environ["YOLO_OFFLINE"] = "true"
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Ultralytics runs an .onnx file on onnxruntime
         try:
             from ultralytics import YOLO
         except ImportError as missing:

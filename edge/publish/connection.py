@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from select import select
 from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
@@ -122,7 +123,7 @@ class Connection:
     def step(self, timeout_s: float) -> None:
         """Wait for the network, at most so long, and take in what came; :attr:`end` says when it is over."""
         if self.end is None:
-            outcome = self._client.loop(timeout_s)
+            outcome = self._turn(timeout_s)
             if outcome != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._ended(mqtt.error_string(outcome))
         if self.end is not None:
@@ -142,7 +143,7 @@ class Connection:
         """Take leave: the broker then keeps the last will to itself."""
         if self.end is None:
             self._client.disconnect()
-            self._client.loop(0.0)  # closes the socket
+            self._client.loop_write()  # closes the socket
             self._ended("closed by the device")
         self._let_go()
 
@@ -153,6 +154,21 @@ class Connection:
             sock.close()
         self._ended(why)
         self._let_go()
+
+    def _turn(self, timeout_s: float) -> MQTTErrorCode:
+        """One turn of the protocol. paho's own loop would listen on a port of the loopback interface for a moment."""
+        client = self._client
+        sock = client.socket()
+        if sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        waiting = sock.pending() if isinstance(sock, ssl.SSLSocket) else 0
+        readable, writable, _ = select([sock], [sock] if client.want_write() else [], [], 0.0 if waiting else timeout_s)
+        outcome = MQTTErrorCode.MQTT_ERR_SUCCESS
+        if readable or waiting:
+            outcome = client.loop_read()
+        if outcome == MQTTErrorCode.MQTT_ERR_SUCCESS and writable:
+            outcome = client.loop_write()
+        return outcome if outcome != MQTTErrorCode.MQTT_ERR_SUCCESS else client.loop_misc()
 
     def _make_client(self, client_id: str, will: Message | None, timeout_s: float) -> mqtt.Client:
         client = mqtt.Client(
