@@ -67,11 +67,14 @@ $(MADE):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The tests talk to a real broker. Debian puts it into /usr/sbin, which is not on everybody's path.
+# The tests talk to a real broker, and watch the device from outside. Debian puts mosquitto into /usr/sbin, which is not on
+# everybody's path. What needs strace or mosquitto_sub is skipped where they cannot be installed.
 mosquitto:
-	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { \
-		echo "installing mosquitto, the broker that the tests talk to"; \
-		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto; } || { \
+	@PATH="$$PATH:/usr/sbin"; \
+	command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null && command -v strace >/dev/null || { \
+		echo "installing mosquitto, mosquitto-clients and strace, which the tests use"; \
+		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients strace; } \
+		|| command -v mosquitto >/dev/null || { \
 			echo "the tests need mosquitto on the path; install it by hand (apt-get install mosquitto)" >&2; exit 1; }; }
 
 # In an environment of its own: ultralytics brings opencv-python beside our opencv-python-headless, and both own cv2.
