@@ -22,7 +22,8 @@ from calibration.camera import Camera
 from edge.domain import Floats, Trajectory
 from edge.speed.bodies import Body
 
-# Parameters: cubic along the axis (4), offset from the axis and its rate (2), log size (3), edge offsets (4)
+# Parameters: cubic along the axis (4), offset from the axis and its rate (2), log size (3), edge offsets (4) and how
+# much these change from the first box to the last (4)
 ALONG, ACROSS, SIZE, OFFSETS, DRIFTS = slice(0, 4), slice(4, 6), slice(6, 9), slice(9, 13), slice(13, 17)
 N_PARAMETERS = 17
 
@@ -47,9 +48,9 @@ class BodyFit:
 
     Attributes:
         body: The kind that was fitted.
-        parameters: Shape (13,), see the module.
-        covariance: From the boxes, correlation in time included, shape (13, 13).
-        covariance_calibration: Response to the calibration's uncertainty, shape (13, 13).
+        parameters: Shape (17,), in the order of the slices above.
+        covariance: From the boxes, correlation in time included, shape (17, 17).
+        covariance_calibration: Response to the calibration's uncertainty, shape (17, 17).
         residuals: Standardised differences, observed minus predicted, shape (k, 4).
         weights: Robust weights 0 to 1, shape (k, 4).
         scale: Spread of the residuals in units of the assumed noise.
@@ -83,7 +84,7 @@ class _Problem:
         self.progress = taus_s / max(float(np.ptp(taus_s)), 1e-9)
 
     def predict(self, parameters: Floats, camera: Camera | None = None) -> Floats:
-        """Boxes for sets of parameters (p, 13), shape (p, k, 4). [px]"""
+        """Boxes for sets of parameters (p, 17), shape (p, k, 4). [px]"""
         centre_s = parameters[:, ALONG] @ self.powers.T
         rates = np.maximum(np.abs(parameters[:, 1]), 0.5)
         slope = parameters[:, 5] / rates  # small: sine and tangent agree
@@ -110,10 +111,11 @@ class _Problem:
         return np.asarray(np.nan_to_num((self.observed - boxes) / self.sigmas_px, nan=FAR_OFF))
 
 
-def prior_of(body: Body, start: Floats) -> tuple[Floats, Floats]:
+def _prior(body: Body, start: Floats) -> tuple[Floats, Floats]:
     """Mean and one standard deviation of every parameter; the path's place and speed are left free."""
+    position, speed, lateral = start
     mean = np.concatenate(
-        [start[ALONG][:2], np.zeros(2), [start[4], 0.0], np.log(body.size_m), body.edges.offset, np.zeros(4)]
+        [[position, speed, 0.0, 0.0, lateral, 0.0], np.log(body.size_m), body.edges.offset, np.zeros(4)]
     )
     sigma = np.concatenate(
         [
@@ -150,7 +152,7 @@ def fit_body(
     """
     taus = trajectory.times_s - origin_s
     problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0)
-    mean, sigma = prior_of(body, np.array([start[0], start[1], 0.0, 0.0, start[2], 0.0]))
+    mean, sigma = _prior(body, start)
     z, jacobian, residuals, weights, scale = _minimise(problem, mean, sigma)
     spacing = _correlation_inflation(residuals, weights)
     weighted = jacobian * (weights / scale**2)[..., None]
@@ -171,7 +173,7 @@ def fit_body(
 
 
 def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats]:
-    """Residuals (k, 4) and their derivative by the standardised parameters (k, 4, 13)."""
+    """Residuals (k, 4) and their derivative by the standardised parameters (k, 4, 17)."""
     trials = np.concatenate([z[None], z[None] + _NUDGES])
     boxes = problem.predict(mean + sigma * trials)
     residuals = problem.residuals(boxes[0])
