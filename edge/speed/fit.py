@@ -39,7 +39,10 @@ STEPS = 12
 CONVERGED = 1e-3  # of a standard deviation, largest step
 CORRELATION_PRIOR = 0.5
 CORRELATION_PRIOR_WEIGHT = 10.0
-NUDGE = 1e-4  # finite differences, in units of the prior
+# Finite differences, in units of the prior; place and speed have vague priors, so theirs are small fractions of them
+NUDGE_SIZES = np.full(N_PARAMETERS, 1e-3)
+NUDGE_SIZES[[0, 1, 4]] = 1e-5
+NUDGES = np.diag(NUDGE_SIZES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +55,7 @@ class BodyFit:
         covariance: From the boxes, correlation in time included, shape (17, 17).
         covariance_calibration: Response to the calibration's uncertainty, shape (17, 17).
         residuals: Standardised differences, observed minus predicted, shape (k, 4).
-        weights: Robust weights 0 to 1, shape (k, 4).
+        weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
         scale: Spread of the residuals in units of the assumed noise.
         log_evidence: Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies.
     """
@@ -174,17 +177,11 @@ def fit_body(
 
 def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats]:
     """Residuals (k, 4) and their derivative by the standardised parameters (k, 4, 17)."""
-    trials = np.concatenate([z[None], z[None] + _NUDGES])
+    trials = np.concatenate([z[None], z[None] + NUDGES])
     boxes = problem.predict(mean + sigma * trials)
     residuals = problem.residuals(boxes[0])
-    slopes = np.nan_to_num((boxes[0] - boxes[1:]) / (problem.sigmas_px * _NUDGE_SIZES[:, None, None]))
+    slopes = np.nan_to_num((boxes[0] - boxes[1:]) / (problem.sigmas_px * NUDGE_SIZES[:, None, None]))
     return residuals, np.moveaxis(slopes, 0, -1)
-
-
-# position and speed have vague priors: their nudges are small fractions of them
-_NUDGE_SIZES = np.full(N_PARAMETERS, 1e-3)
-_NUDGE_SIZES[[0, 1, 4]] = 1e-5, 1e-5, 1e-5
-_NUDGES = np.diag(_NUDGE_SIZES)
 
 
 def _weigh(residuals: Floats) -> tuple[Floats, float]:
