@@ -15,11 +15,11 @@ INPUTS  := pyproject.toml requirements.lock
 SOURCES := edge calibration models tests $(wildcard benchmarks)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test check bench test-ultralytics mosquitto lock clean
+.PHONY: help demo test check bench test-ultralytics programs lock clean
 
 help:
 	@echo "make demo              measure a bundled street clip; nothing to set up"
-	@echo "make test              everything: style, types, imports, tests (installs mosquitto if it is missing)"
+	@echo "make test              everything: style, types, imports, tests (installs the programs they need)"
 	@echo "make check             style, types and imports only"
 	@echo "make bench             accuracy, throughput and footprint, as tables"
 	@echo "make test-ultralytics  the Ultralytics detector, in an environment of its own (gigabytes)"
@@ -29,7 +29,7 @@ help:
 demo: $(DEMO)
 	$(BIN)/snellius demo
 
-test: check mosquitto
+test: check programs
 	$(BIN)/python -m pytest
 
 check: $(TEST)
@@ -67,15 +67,17 @@ $(MADE):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The tests talk to a real broker, and watch the device from outside. Debian puts mosquitto into /usr/sbin, which is not on
-# everybody's path. What needs strace or mosquitto_sub is skipped where they cannot be installed.
-mosquitto:
-	@PATH="$$PATH:/usr/sbin"; \
-	command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null && command -v strace >/dev/null || { \
-		echo "installing mosquitto, mosquitto-clients and strace, which the tests use"; \
-		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients strace; } \
-		|| command -v mosquitto >/dev/null || { \
-			echo "the tests need mosquitto on the path; install it by hand (apt-get install mosquitto)" >&2; exit 1; }; }
+# Programs that the tests use, each with Debian's package. Some live in /usr/sbin, which is not on everybody's path.
+PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace
+
+programs:
+	@missing=""; for pair in $(PROGRAMS); do \
+		PATH="$$PATH:/usr/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	[ -z "$$missing" ] || { \
+		echo "installing what the tests use:$$missing"; \
+		$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } || { \
+			echo "the tests need these programs; install them by hand: apt-get install$$missing" >&2; exit 1; }
 
 # In an environment of its own: ultralytics brings opencv-python beside our opencv-python-headless, and both own cv2.
 test-ultralytics:
