@@ -27,6 +27,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -53,6 +54,7 @@ MAX_SWING = 8.0  # grey levels between the pictures of one still minute: more, a
 MAX_SWING_RATIO = 3.0  # of the median over the picture: in the dark and in rain everything flickers
 
 MIN_LIKENESS = 0.75  # correlation of a window with its reference
+STILL_LIKENESS = 0.5  # with itself a second ago: the same thing, in noise
 STEPS = 6
 MAX_STEP_PX = 1.5  # a longer one leaves the hill that the slope was taken on
 MAX_WAY_PX = 4.0  # alignment does not find back from further away
@@ -316,8 +318,31 @@ class Reference:
         at = np.clip(self.pixels[rows], PATCH_PX, np.array(grey.shape[::-1]) - PATCH_PX - 1)
         now, _ = _normalised(_sampled(grey, at, PATCH_PX - 2).reshape(len(rows), -1))
         then, _ = _normalised(_sampled(before, at, PATCH_PX - 2).reshape(len(rows), -1))
-        still = np.einsum("np,np->n", now, then) > MIN_LIKENESS
+        still = np.einsum("np,np->n", now, then) > STILL_LIKENESS
         return float((still & ~found[rows]).sum() / len(rows))
+
+
+def read_reference_corners(path: Path, image_size_px: tuple[int, int]) -> Reference:
+    """The reference from a still without traffic.
+
+    Raises:
+        CalibrationError: There is no such picture, it has another size, or it has too few corners.
+    """
+    if not path.is_file():
+        raise CalibrationError(f"{path}: expected a picture, found {'a directory' if path.is_dir() else 'nothing'}")
+    picture = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
+    if picture is None:
+        raise CalibrationError(f"{path}: expected a picture (PNG or JPEG), found something else")
+    size_px = (picture.shape[1], picture.shape[0])
+    if size_px != image_size_px:
+        (width, height), (other_width, other_height) = image_size_px, size_px
+        raise CalibrationError(f"{path}: expected {width}x{height} pixels, found {other_width}x{other_height}")
+    reference = Reference.learn([np.asarray(picture, dtype=np.uint8)])
+    if reference is None:
+        raise CalibrationError(
+            f"{path}: expected {MIN_CORNERS} corners or more to recognise the street by, found fewer"
+        )
+    return reference
 
 
 def smoothed(picture: npt.NDArray[np.uint8]) -> Grey:

@@ -149,7 +149,7 @@ def read_survey(path: Path) -> Survey:
     Raises:
         CalibrationError: The file cannot be read, or a column, row or number is not as expected.
     """
-    rows = _read_rows(path, SURVEY_COLUMNS, SURVEY_OPTIONAL)
+    rows = read_rows(path, SURVEY_COLUMNS, SURVEY_OPTIONAL)
     seen: dict[str, str] = {}
     for origin, row in rows:
         name = row["name"]
@@ -174,7 +174,7 @@ def read_distances(path: Path) -> TapeDistances:
     Raises:
         CalibrationError: The file cannot be read, or a column, row or number is not as expected.
     """
-    rows = _read_rows(path, DISTANCE_COLUMNS, DISTANCE_OPTIONAL)
+    rows = read_rows(path, DISTANCE_COLUMNS, DISTANCE_OPTIONAL)
     if not rows:
         raise CalibrationError(f"{path.name}: expected at least one distance, got none")
     distances = _column(rows, "distance_m", "metres")
@@ -204,14 +204,15 @@ def read_text(path: Path) -> str:
         raise CalibrationError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-_Rows = list[tuple[str, dict[str, str]]]
+Rows = list[tuple[str, dict[str, str]]]
 
 
-def _read_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> _Rows:
+def read_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> Rows:
+    """The rows of a CSV file as origin and cells by column; raises CalibrationError when it is not as expected."""
     lines = csv.reader(read_text(path).splitlines(), strict=True)
     expected = ",".join(required) + "".join(f"[,{name}]" for name in optional)
     header: list[str] | None = None
-    rows: _Rows = []
+    rows: Rows = []
     try:
         for cells in lines:
             where = f"{path.name} line {lines.line_num}"
@@ -247,21 +248,22 @@ def _check_header(
         raise CalibrationError(f"{where}: {', '.join(problems)}; expected the header {expected}")
 
 
-def _column(rows: _Rows, name: str, unit: str) -> Floats:
-    return np.array([_number(f"{origin}: {name}", row[name], unit) for origin, row in rows], dtype=np.float64)
+def _column(rows: Rows, name: str, unit: str) -> Floats:
+    return np.array([read_number(f"{origin}: {name}", row[name], unit) for origin, row in rows], dtype=np.float64)
 
 
-def _sigma_column(rows: _Rows, name: str, unit: str, default: float) -> Floats:
+def _sigma_column(rows: Rows, name: str, unit: str, default: float) -> Floats:
     if not rows or name not in rows[0][1]:
         return np.full(len(rows), default)
-    sigmas = [_number(f"{origin}: {name}", row[name], unit) if row[name] else default for origin, row in rows]
+    sigmas = [read_number(f"{origin}: {name}", row[name], unit) if row[name] else default for origin, row in rows]
     for (origin, _), sigma in zip(rows, sigmas):
         if sigma <= 0:
             raise CalibrationError(f"{origin}: {name}: expected a standard deviation above 0, got {sigma:g}")
     return np.array(sigmas, dtype=np.float64)
 
 
-def _number(where: str, text: str, unit: str) -> float:
+def read_number(where: str, text: str, unit: str) -> float:
+    """A finite number with a decimal point; raises CalibrationError for anything else."""
     if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
     hint = " (use a decimal point)" if re.fullmatch(r"[+-]?\d*,\d+", text) else ""

@@ -23,6 +23,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -120,6 +121,17 @@ class CameraWatch:
         self._before = grey
         self._note(comparison)
         return self._decide()
+
+    def summary(self) -> dict[str, Any]:
+        """What became of the camera, for people who replay a clip and for the journal."""
+        down, left, roll = (round(math.degrees(angle), 3) for angle in self.turn_rad)
+        return {
+            "reference": "certificate" if not self.is_learnt else "none" if self._reference is None else "learnt",
+            "stance": self.stance.value,
+            "moves": self.moves,
+            "turn_deg": {"down": down, "left": left, "roll": roll},
+            "noticed_within_s": NOTICED_WITHIN_S,
+        }
 
     def finish(self) -> None:
         """End of a recording: what was suspected in its last seconds counts as doubt."""

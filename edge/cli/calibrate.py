@@ -36,6 +36,10 @@ def solve_command(
     image_size: Annotated[str, typer.Option(help="Size of the picture that was clicked in, such as 960x540.")],
     out: Annotated[Path, typer.Option(help="Where to write the calibration.")],
     drop: Annotated[list[str] | None, typer.Option(help="Leave this point out on purpose; may be repeated.")] = None,
+    still: Annotated[
+        Path | None,
+        typer.Option(help="The picture that was clicked in: its corners tell later whether the camera has turned."),
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Solve a survey and certify it, or say which rows are wrong.
@@ -45,8 +49,10 @@ def solve_command(
     Example: snellius calibrate solve --survey survey.csv --site site.toml --image-size 960x540 --out cal.json
     """
     from calibration import Contradiction, Verdict, parse_image_size, read_site, read_survey, solve
+    from calibration.drift import read_reference_corners
 
     points, place, size_px = read_survey(survey), read_site(site), parse_image_size(image_size)
+    reference = None if still is None else read_reference_corners(still, size_px)
     try:
         solution = solve(points, place, size_px, drop or ())
     except Contradiction as contradiction:
@@ -56,7 +62,7 @@ def solve_command(
             typer.echo(f"refuse: {contradiction}\nNothing was written.")
         raise typer.Exit(1) from None
     refused = solution.verdict is Verdict.REFUSE
-    calibration = None if refused else solution.certified(datetime.now(timezone.utc))
+    calibration = None if refused else solution.certified(datetime.now(timezone.utc), reference)
     if calibration is not None:
         calibration.save(out)
     if as_json:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from calibration import Calibration
 from calibration.units import kmh_from_mps
-from edge.assembly import Rules, counting, known_model, measuring_pipeline, refuse_other_size
+from edge.assembly import Rules, counting, heed_expiry, known_model, measuring_pipeline, refuse_other_size
 from edge.cli.annotate import Annotator
 from edge.cli.files import written_whole
 from edge.clock import ClockAnchor
@@ -52,6 +52,9 @@ class Outcome:
         inferences: How often the detector looked.
         rules: How passages became windows.
         site_id: The site.
+        expired: That the calibration had expired when the clip was taken (today, when that was not said), for people;
+            None when it was valid.
+        camera: What the camera watch saw.
     """
 
     passages: list[Passage]
@@ -62,6 +65,8 @@ class Outcome:
     inferences: int
     rules: Rules
     site_id: str
+    expired: str | None
+    camera: dict[str, Any]
 
     @property
     def clip_s(self) -> float:
@@ -86,7 +91,8 @@ class Outcome:
             "windows": len(self.releases),
             "withheld": self.withheld,
             "lab": self.rules.lab,
-            "remarks": self.timing.remarks(),
+            "camera": self.camera,
+            "remarks": [*self.timing.remarks(), *([] if self.expired is None else [self.expired])],
         }
 
     def messages(self) -> Iterator[str]:
@@ -157,11 +163,14 @@ def replay_clip(
     calibration = Calibration.load(calibration_file)
     model = known_model(model_name)
     rules = rules_for(limit_kmh=calibration.site.limit_kmh, lab=lab, k=k, slot_s=slot_s)
-    anchor = ClockAnchor.of_clip(instant(start))
+    taken = instant(start)
+    anchor = ClockAnchor.of_clip(taken)
     with ExitStack() as opened:
         source = opened.enter_context(VideoFile(clip))
         refuse_other_size(source, str(clip), calibration, str(calibration_file))
         windows, anonymity = counting(calibration=calibration, model=model, rules=rules, anchor=anchor)
+        now = taken or datetime.now(timezone.utc)
+        heed_expiry(calibration, windows, now=now, is_allowed=True, calibration_name=str(calibration_file))
         pipeline = measuring_pipeline(calibration, open_detector(model))
         files = [
             opened.enter_context(written_whole(file)) if file is not None else None
@@ -193,10 +202,18 @@ def replay_clip(
             inferences=pipeline.inferences,
             rules=rules,
             site_id=calibration.site.id,
+            expired=_expiry(calibration, now),
+            camera=pipeline.watch.summary(),
         )
         _write_lines(files[0], [json.dumps(row(passage)) for passage in outcome.passages])
         _write_lines(files[1], list(outcome.messages()))
     return outcome
+
+
+def _expiry(calibration: Calibration, now: datetime) -> str | None:
+    if not calibration.is_expired(now):
+        return None
+    return f"{calibration.id} expired on {calibration.expires:%Y-%m-%d}: every window is flagged calibration_expired"
 
 
 def row(passage: Passage) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -85,6 +85,17 @@ def told(outcome: Outcome) -> str:
         f"{summary['windows']} windows of {outcome.rules.k} vehicles or more"
         + (f"; {summary['withheld']} vehicles withheld, they are too few" if summary["withheld"] else "")
         + (" (lab mode: windows may hold single vehicles)" if outcome.rules.lab else ""),
+        *camera_lines(outcome.camera),
         f"{summary['frames']} frames, {summary['clip_s']:.1f} s, measured in {summary['wall_s']:.1f} s",
     ]
     return "\n".join(lines + summary["remarks"])
+
+
+def camera_lines(camera: dict[str, Any]) -> list[str]:
+    """What to say about the camera when it did not simply stand."""
+    if not camera["moves"]:
+        return []
+    turns = ", ".join(f"{name} {angle:+.2f}°" for name, angle in camera["turn_deg"].items())
+    after = {"turned": f"measured on, turned by {turns}", "stands": "measured on as calibrated"}
+    says = after.get(camera["stance"], "speeds stopped, counting went on")
+    return [f"the camera moved {camera['moves']} time{'s' * (camera['moves'] > 1)}: {says}"]
