@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib import metadata
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
@@ -22,7 +23,7 @@ from edge.aggregate.anonymity import MOST_DELAY_S
 from edge.aggregate.windows import LATENESS_S, SLOT_S
 from edge.clock import Clock, ClockAnchor, anchor_now, utc_datetime
 from edge.detect import open_detector
-from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Frame, PrivacyRule, Provenance, SpeedHistogram
+from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, Provenance, SpeedHistogram
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
 from edge.errors import BadInput
@@ -152,6 +153,25 @@ def refuse_other_size(source: FrameSource, name: str, calibration: Calibration, 
         raise BadInput(f"{name}: expected the {want} pictures that {calibration_name} was made for, found {got}")
 
 
+def heed_expiry(
+    calibration: Calibration, windows: Windows, *, now: datetime, is_allowed: bool, calibration_name: str
+) -> None:
+    """An expired calibration measures nothing, unless its owner insists; then every window from now on says so.
+
+    Raises:
+        BadInput: It has expired, and that was not allowed.
+    """
+    if not calibration.is_expired(now):
+        return
+    if not is_allowed:
+        raise BadInput(
+            f"{calibration_name}: expected a calibration that is valid, found {calibration.id}, expired on"
+            f" {calibration.expires:%Y-%m-%d} (survey the site again; calibration.allow_expired = true measures on,"
+            " and marks every message)"
+        )
+    windows.mark_from_now(Flag.CALIBRATION_EXPIRED)
+
+
 def counting(
     *, calibration: Calibration, model: Model, rules: Rules, anchor: ClockAnchor, rng: random.Random | None = None
 ) -> tuple[Windows, Anonymity]:
@@ -200,6 +220,7 @@ class Device:
         outbox: Releases that wait for the broker.
         publisher: Outbox to broker.
         calibration: Of this site.
+        allows_expired: Whether it is used on after it has expired, every message marked.
         status: What was said about the device when it was put together: it is starting.
     """
 
@@ -210,6 +231,7 @@ class Device:
     outbox: Outbox
     publisher: Publisher
     calibration: Calibration
+    allows_expired: bool
     status: Status
 
 
@@ -240,6 +262,13 @@ def assembled(
         refuse_other_size(source, settings.source.url, calibration, str(settings.calibration.file))
         windows, anonymity = counting(
             calibration=calibration, model=model, rules=rules, anchor=_anchor(settings.source, clock)
+        )
+        heed_expiry(
+            calibration,
+            windows,
+            now=utc_datetime(clock.utc_ns()),
+            is_allowed=settings.calibration.allow_expired,
+            calibration_name=str(settings.calibration.file),
         )
         outbox = opened.enter_context(
             Outbox(
@@ -277,6 +306,7 @@ def assembled(
                 **broker_arguments(settings.mqtt),
             ),
             calibration=calibration,
+            allows_expired=settings.calibration.allow_expired,
             status=status,
         )
 

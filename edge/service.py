@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.aggregate import Anonymity, Windows
-from edge.assembly import Device
+from edge.assembly import Device, heed_expiry
 from edge.clock import Clock, ClockState, utc_datetime
 from edge.domain import Frame, Passage, Settlement
-from edge.errors import OutboxFull, SnelliusError
+from edge.errors import BadInput, OutboxFull, SnelliusError
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
 from edge.watch import Stance
@@ -121,6 +121,7 @@ class Service:
 
         Raises:
             SnelliusError: The publisher ended.
+            BadInput: The calibration expired meanwhile, and may not be used on.
         """
         device = self._device
         device.publisher.start()
@@ -171,10 +172,26 @@ class Service:
         if now_ns - self._told_ns >= self._health_ns:
             self._tell_health(frame, now_ns)
         self._tell_status()
+        self._heed_expiry()
         failure = self._device.publisher.status.failure
         if failure is not None:
             self._checkpoint()
             raise SnelliusError(f"the publisher ended: {failure}")
+
+    def _heed_expiry(self) -> None:
+        """A calibration may expire while the device runs, or be found expired when the clock is first set."""
+        device = self._device
+        try:
+            heed_expiry(
+                device.calibration,
+                device.windows,
+                now=self._now(),
+                is_allowed=device.allows_expired,
+                calibration_name=device.calibration.site.id,
+            )
+        except BadInput:
+            self._checkpoint()
+            raise
 
     def _commit(self, settlement: Settlement) -> None:
         try:

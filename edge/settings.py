@@ -133,6 +133,10 @@ class CalibrationSettings(_Section):
     """The calibration of this camera on this pole."""
 
     file: Path = Field(description="Calibration made by 'snellius calibrate solve'.", examples=["calibration.json"])
+    allow_expired: bool = Field(
+        default=False,
+        description="Measure on with a calibration that has expired; every message is marked calibration_expired.",
+    )
 
 
 class ModelSettings(_Section):

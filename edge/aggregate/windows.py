@@ -124,6 +124,16 @@ class Windows:
         self._frame_ns: int | None = None
         self._next_ordinal = 1
         self._stored: list[tuple[int, list[WindowAggregate]]] = []  # restored, until the first frame tells the time
+        self._standing: frozenset[Flag] = frozenset()  # marks of every slot from now on
+
+    def mark_from_now(self, flag: Flag) -> None:
+        """Flag the slot that is open now and every later one; watched time counts as before."""
+        if flag in self._standing:
+            return
+        self._standing |= {flag}
+        for slot in self._slots:
+            if self._frame_ns is None or slot.end_ns > self._frame_ns:
+                slot.marks |= self._standing
 
     def add(self, passage: Passage) -> None:
         """Count a passage in the slot of its middle, or in the earliest open slot when that has closed.
@@ -252,7 +262,7 @@ class Windows:
             end_ns=self.anchor.captured_of(end_utc_ns),
             clock=one.clock | self.anchor.state,
             is_first=False,
-            marks=frozenset(),
+            marks=self._standing,
             watched_ns=0,
             earlier={each.direction: replace(each, duration_ns=0, end_utc_ns=each.start_utc_ns) for each in aggregates},
             directions=tuple(each.direction for each in aggregates),
@@ -268,7 +278,7 @@ class Windows:
             end_ns=start_ns + (end_utc_ns - start_utc_ns),
             clock=self.anchor.state,
             is_first=is_first,
-            marks=frozenset(),
+            marks=self._standing,
             watched_ns=0,
             earlier={},
         )

@@ -167,7 +167,12 @@ def _calibration(settings: Settings, frame: Frame | None) -> Iterator[Check]:
     says = f"{calibration.id}, {age_days} days old, verdict {calibration.verdict.value}"
     again = "calibrate again: snellius calibrate solve"
     if calibration.is_expired(now):
-        yield Check("calibration", State.FAIL, f"{says}, expired on {calibration.expires.date()}", again)
+        says = f"{says}, expired on {calibration.expires.date()}"
+        if settings.calibration.allow_expired:
+            marked = f"{says}; calibration.allow_expired: measured on, every message is marked"
+            yield Check("calibration", State.WARN, marked, again)
+        else:
+            yield Check("calibration", State.FAIL, says, again)
     elif calibration.verdict is Verdict.REFUSE:
         yield Check("calibration", State.FAIL, f"{says}: {'; '.join(calibration.reasons)}", again)
     elif calibration.expires - now < EXPIRES_SOON or calibration.verdict is Verdict.USABLE:

@@ -37,6 +37,7 @@ class Flag(str, Enum):
     COMPACTED = "compacted"  # several windows were joined because the storage was full
     CAMERA_MOVED = "camera_moved"  # part of the time the camera did not stand as calibrated
     TOO_DARK = "too_dark"  # part of the time there was not enough light to measure
+    CALIBRATION_EXPIRED = "calibration_expired"  # measured with an expired calibration, because the owner insisted
 
 
 class PrivacyRule(str, Enum):

@@ -341,7 +341,7 @@ class StatusReason(str, Enum):
     CAMERA_SIZE = "camera_size"  # pictures of another size than calibrated
     FRAME_RATE = "frame_rate"  # too few frames
     TOO_DARK = "too_dark"  # not enough light to measure
-    CALIBRATION_OLD = "calibration_old"  # due for a check
+    CALIBRATION_OLD = "calibration_old"  # has expired; what is measured with it is flagged
     CLOCK_UNSET = "clock_unset"  # no time since the last boot
     CLOCK_HOLDOVER = "clock_holdover"  # no time server at the moment
     HOT = "hot"  # slowed down by heat

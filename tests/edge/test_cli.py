@@ -13,7 +13,7 @@ import pytest
 
 from edge.cli import main
 from tests.support.clips import ROOT, cut_off, write_clip
-from tests.support.street import STREET, demo_calibration, shortened_street
+from tests.support.street import LONG_AGO, STREET, demo_calibration, shortened_street
 
 VERBS = ("demo", "run", "replay", "doctor", "calibrate solve", "calibrate check", "models list")
 Snellius = Callable[..., tuple[int, str, str]]
@@ -189,6 +189,31 @@ def test_a_clip_that_breaks_off_is_measured_as_far_as_it_goes_and_told(
     assert 20 < json.loads(said)["frames"] < 200
 
 
+def test_an_expired_calibration_measures_a_clip_and_everything_says_that_it_has_expired(
+    snellius: Snellius, tmp_path: Path
+) -> None:
+    clip = shortened_street(tmp_path / "short.mp4", frames=140)
+    old, aggregates = tmp_path / "old.json", tmp_path / "a.jsonl"
+    demo_calibration(LONG_AGO).save(old)
+    arguments = ["replay", clip, "--calibration", old, "--model", "nanodet-416x256-int8", "--lab"]
+    code, said, told = snellius(*arguments, "--aggregates", aggregates, "--json")
+    assert (code, told) == (0, "")
+    assert any("expired on 2021-03-01" in remark for remark in json.loads(said)["remarks"])
+    flows = [message for line in aggregates.read_text().splitlines() if "speed" in (message := json.loads(line))]
+    assert len(flows) >= 1
+    assert all("calibration_expired" in flow["quality"]["flags"] for flow in flows)
+
+
+def test_a_clip_of_the_time_when_the_calibration_was_valid_is_measured_without_remark(
+    snellius: Snellius, tmp_path: Path
+) -> None:
+    clip = shortened_street(tmp_path / "short.mp4", frames=20)
+    demo_calibration(LONG_AGO).save(tmp_path / "old.json")
+    arguments = ["replay", clip, "--calibration", tmp_path / "old.json", "--model", "nanodet-416x256-int8", "--json"]
+    _, said, _ = snellius(*arguments, "--start", "2020-06-01T09:00:00Z")
+    assert not any("expired" in remark for remark in json.loads(said)["remarks"])
+
+
 def test_replay_writes_what_it_was_asked_for(snellius: Snellius, calibration: Path, tmp_path: Path) -> None:
     clip = shortened_street(tmp_path / "short.mp4", frames=140)
     passages, aggregates, seen = tmp_path / "p.jsonl", tmp_path / "a.jsonl", tmp_path / "seen.mp4"
@@ -256,6 +281,18 @@ def test_a_device_that_cannot_be_assembled_is_refused(
     assert not (tmp_path / "outbox.sqlite").exists()
 
 
+def test_the_service_refuses_an_expired_calibration(snellius: Snellius, tmp_path: Path) -> None:
+    config = _settings(tmp_path)
+    demo_calibration(LONG_AGO).save(tmp_path / "cal.json")
+    code, _, told = snellius("run", "--config", config)
+    assert code == 2
+    assert "cal.json: expected a calibration that is valid" in told
+    assert "expired on 2021-03-01" in told
+    assert "calibration.allow_expired" in told
+    assert _is_one_clear_line(told)
+    assert not (tmp_path / "outbox.sqlite").exists()
+
+
 def test_every_wrong_setting_has_its_own_line(snellius: Snellius, tmp_path: Path) -> None:
     path = tmp_path / "snellius.toml"
     path.write_text('[site]\ncity = "Hilversum!"\n[privacy]\nk = 2\n')
@@ -298,6 +335,20 @@ def test_the_doctor_sees_that_the_calibration_is_for_another_picture(snellius: S
     checks = {check["name"]: check for check in json.loads(said)["checks"]}
     assert code == 1
     assert checks["image size"]["says"] == "calibrated for 960x540, the source gives 640x480"
+
+
+@pytest.mark.parametrize(("allowed", "state"), [("false", "fail"), ("true", "warn")])
+def test_the_doctor_sees_that_the_calibration_has_expired(
+    allowed: str, state: str, snellius: Snellius, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _settings(tmp_path)
+    monkeypatch.setenv("SNELLIUS_CALIBRATION__ALLOW_EXPIRED", allowed)
+    demo_calibration(LONG_AGO).save(tmp_path / "cal.json")
+    _, said, _ = snellius("doctor", "--config", config, "--json")
+    check = {check["name"]: check for check in json.loads(said)["checks"]}["calibration"]
+    assert check["state"] == state
+    assert "expired on 2021-03-01" in check["says"]
+    assert check["next"]
 
 
 def test_the_doctor_needs_settings_it_can_read(snellius: Snellius, tmp_path: Path) -> None:

@@ -371,6 +371,15 @@ def test_a_change_of_calibration_inside_a_slot_is_told():
     assert slot.provenance in (PROVENANCE, other)
 
 
+def test_what_stands_from_now_on_marks_the_open_slot_and_all_later_ones_and_costs_no_coverage():
+    windows = some_windows()
+    watch(windows, 0, 905)  # the first slot has ended and still waits for passages
+    windows.mark_from_now(Flag.CALIBRATION_EXPIRED)
+    slots = forward(watch(windows, 905.5, 1900)) + forward(windows.finish())
+    assert [Flag.CALIBRATION_EXPIRED in slot.flags for slot in slots] == [False, True, True]
+    assert [slot.coverage for slot in slots] == [1.0, 1.0, 1.0]
+
+
 def test_a_checkpoint_holds_no_instant_of_a_single_vehicle():
     windows = some_windows()
     watch(windows, 0, 300)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -19,14 +19,15 @@ from tests.support.clips import ROOT
 BUNDLED = ROOT / "edge" / "demo"
 STREET = BUNDLED / "street.mp4"
 SIZE_PX = (960, 540)
-MADE = datetime(2026, 11, 1, 9, 0, tzinfo=timezone.utc)
+MADE = datetime.now(timezone.utc) - timedelta(days=22)  # valid, whenever the tests run
+LONG_AGO = datetime(2020, 3, 1, 9, 0, tzinfo=timezone.utc)  # a calibration of that day has expired
 
 
 @cache
-def demo_calibration() -> Calibration:
+def demo_calibration(made: datetime = MADE) -> Calibration:
     """The bundled scene, solved from its survey."""
     solution = solve(read_survey(BUNDLED / "survey.csv"), read_site(BUNDLED / "site.toml"), SIZE_PX)
-    return solution.certified(MADE)
+    return solution.certified(made)
 
 
 def a_vehicle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 
 from calibration.units import kmh_from_mps
 from edge.assembly import assembled
-from edge.clock import LinuxClock
-from edge.domain import Binning, Direction, Frame, Passage, SpeedHistogram
-from edge.publish.payload import Flow, State, Status
+from edge.clock import Clock, LinuxClock, utc_ns_of
+from edge.domain import Binning, Direction, Flag, Frame, Passage, SpeedHistogram
+from edge.errors import BadInput
+from edge.publish.payload import Flow, State, Status, StatusReason
 from edge.service import Service
 from edge.settings import (
     CalibrationSettings,
@@ -29,7 +31,7 @@ from edge.settings import (
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
 from tests.support.builders import MORNING
 from tests.support.mosquitto import Mosquitto, Subscriber, eventually
-from tests.support.street import a_road, a_vehicle, demo_calibration
+from tests.support.street import LONG_AGO, MADE, a_road, a_vehicle, demo_calibration
 
 BINNING = Binning.for_limit(30)
 SHAPE_TOLERANCE = 0.03  # the scripted vehicles are cuboids, squarer than the bodies that the estimator knows
@@ -72,7 +74,7 @@ def _recorded(start: str) -> SourceSettings:
 
 
 def _run(
-    settings: Settings, road: SyntheticRoad, *, stop_after_frames: int | None = None
+    settings: Settings, road: SyntheticRoad, *, stop_after_frames: int | None = None, clock: Clock | None = None
 ) -> tuple[bool, list[Passage]]:
     """Runs the service on a road; the passages are those that a technician would see."""
     stop = threading.Event()
@@ -86,7 +88,7 @@ def _run(
         if frames == stop_after_frames:
             stop.set()
 
-    clock = LinuxClock()
+    clock = clock or LinuxClock()
     with assembled(settings, clock, source=road, detector=road) as device:
         done = Service(
             device,
@@ -207,3 +209,42 @@ def test_windows_measured_without_a_broker_arrive_when_it_is_back(tmp_path: Path
     for direction in Direction:
         assert _together(flows, direction) == _histogram(passages, direction)
     assert sorted(flow.seq for flow in flows) == sorted({flow.seq for flow in flows})
+
+
+class _ClockThatIsSetLate(LinuxClock):
+    """Boots on the day on which the calibration was made; a time server sets it two years on after a while."""
+
+    def __init__(self, *, after_readings: int) -> None:
+        self._left = after_readings
+
+    def utc_ns(self) -> int:
+        self._left -= 1
+        return utc_ns_of(MADE + timedelta(days=0 if self._left > 0 else 730))
+
+
+def test_an_expired_calibration_that_is_allowed_marks_every_message(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    demo_calibration(LONG_AGO).save(settings.calibration.file)
+    allowed = settings.calibration.model_copy(update={"allow_expired": True})
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        done, passages = _run(
+            settings.model_copy(update={"calibration": allowed}), a_road(*_traffic(4, every_s=6.0), lasts_s=35.0)
+        )
+        assert done
+        eventually(lambda: _state(platform) is State.STOPPED, what="status stopped")
+        flows, said = _flows(platform), [Status.model_validate_json(each.payload) for each in platform.on("/status")]
+    assert sum(flow.count for flow in flows) == len(passages) == 4
+    assert all(Flag.CALIBRATION_EXPIRED in flow.quality.flags for flow in flows)
+    assert any(StatusReason.CALIBRATION_OLD in status.reasons for status in said)
+
+
+def test_a_calibration_that_expires_while_the_device_runs_ends_it_with_one_line(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    settings = _settings(tmp_path, mosquitto)
+    with Subscriber(mosquitto.port, "snellius/#") as platform:
+        with pytest.raises(BadInput, match="expired on") as refused:
+            _run(settings, a_road(lasts_s=30.0), clock=_ClockThatIsSetLate(after_readings=100))
+        assert "\n" not in str(refused.value)
+        eventually(lambda: _state(platform) is State.STOPPED, what="status stopped")
+        assert _flows(platform) == []
