@@ -23,8 +23,8 @@ LEAST_SPAN_KMH = 4.0  # either side of zero, so that a good result does not look
 
 RULE = (
     f"Passes with {MIN_PAIRS} pairs or more, a bias of at most {MAX_BIAS_KMH:g} km/h, limits of agreement within"
-    f" {MAX_ERROR_KMH:g} km/h ({100 * MAX_ERROR_SHARE:g} % above 100 km/h), as many differences within U as 95 % let expect,"
-    " no suspect reading, clocks that fit in one way only, and a reference that is not a speedometer."
+    f" {MAX_ERROR_KMH:g} km/h ({100 * MAX_ERROR_SHARE:g} % above 100 km/h), as many differences within U as 95 % let"
+    " expect, no suspect reading, clocks that fit in one way only, and a reference that is not a speedometer."
 )
 
 _STYLE = """
@@ -159,7 +159,8 @@ class _Axes:
             y = self.down(difference)
             colour = "#8c959f" if difference == 0 else "#e4e7eb"
             yield f'<line x1="{LEFT_PX}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{colour}"/>'
-            yield f'<text x="{LEFT_PX - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">{f"{difference:+d}" if difference else 0}</text>'
+            label = f"{difference:+d}" if difference else "0"
+            yield f'<text x="{LEFT_PX - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#57606a">{label}</text>'
         middle = (LEFT_PX + right) / 2
         yield f'<text x="{middle}" y="{HEIGHT_PX - 8}" text-anchor="middle">mean of both, km/h</text>'
         yield (
