@@ -13,7 +13,18 @@ from collections.abc import Sequence
 
 import typer
 
-from edge.cli import calibrate, calibrate_capture, calibrate_verify, demo, doctor, models, privacy, replay, run
+from edge.cli import (
+    calibrate,
+    calibrate_capture,
+    calibrate_page,
+    calibrate_verify,
+    demo,
+    doctor,
+    models,
+    privacy,
+    replay,
+    run,
+)
 from edge.errors import BadInput, SnelliusError
 
 app = typer.Typer(
@@ -28,6 +39,7 @@ app.command(name="demo")(demo.demo)
 app.command(name="run")(run.run)
 app.command(name="replay")(replay.replay)
 calibrate.app.command(name="capture")(calibrate_capture.capture)
+calibrate.app.command(name="page")(calibrate_page.page)
 calibrate.app.command(name="verify")(calibrate_verify.verify)
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(models.app, name="models")
