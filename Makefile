@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+SHARED ?= ../shared
 
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -21,7 +22,7 @@ help:
 	@echo "make demo              measure a bundled street clip; nothing to set up"
 	@echo "make test              everything: style, types, imports, tests (installs the programs they need)"
 	@echo "make check             style, types and imports only"
-	@echo "make bench             accuracy, throughput and footprint, as tables"
+	@echo "make bench             what measuring costs, and how right it is, as tables"
 	@echo "make test-ultralytics  the Ultralytics detector, in an environment of its own (gigabytes)"
 	@echo "make lock              choose the versions in requirements.lock anew"
 	@echo "make clean             remove what the above have made"
@@ -39,9 +40,11 @@ check: $(TEST)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(TEST)
-	@for table in accuracy throughput footprint; do \
-		if [ -e benchmarks/$$table.py ] || [ -d benchmarks/$$table ]; then $(BIN)/python -m benchmarks.$$table || exit; fi; \
-	done
+	$(BIN)/python -m benchmarks.throughput
+	@if [ -d $(SHARED)/scenes ]; then \
+		$(BIN)/python -m benchmarks.accuracy scenes $(SHARED)/scenes && \
+		$(BIN)/python -m benchmarks.accuracy clips $(SHARED)/clips; \
+	else echo "accuracy needs the evaluation footage: make bench SHARED=its folder"; fi
 
 # ---------------------------------------------------------------------------------------------------- environments
 
