@@ -71,7 +71,7 @@ $(MADE):
 	@touch $@
 
 # Programs that the tests use, each with Debian's package. Some live in /usr/sbin, which is not on everybody's path.
-PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace
+PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace chromedriver:chromium-driver
 
 programs:
 	@missing=""; for pair in $(PROGRAMS); do \

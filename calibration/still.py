@@ -72,12 +72,14 @@ class Still:
         return self.expires is not None and now >= self.expires
 
     def png(self) -> bytes:
-        """The picture as a PNG with its dates."""
+        """The picture as a PNG, with its dates if it has them."""
         encoded = cv2.imencode(".png", self.image_bgr)[1].tobytes()
-        dates = {"taken": self.taken, "expires": self.expires}
-        text = json.dumps({key: f"{at:%Y-%m-%dT%H:%M:%SZ}" for key, at in dates.items() if at is not None})
+        if self.taken is None or self.expires is None:
+            return encoded
+        dates = {"taken": f"{self.taken:%Y-%m-%dT%H:%M:%SZ}", "expires": f"{self.expires:%Y-%m-%dT%H:%M:%SZ}"}
         header = len(_SIGNATURE) + 25  # the first chunk, IHDR, has 13 bytes of content
-        return encoded[:header] + _png_chunk(b"tEXt", _CHUNK + text.encode("latin-1")) + encoded[header:]
+        text = _png_chunk(b"tEXt", _CHUNK + json.dumps(dates).encode("latin-1"))
+        return encoded[:header] + text + encoded[header:]
 
     def save(self, path: Path) -> None:
         """Write the PNG, readable for its owner only, whole or not at all.

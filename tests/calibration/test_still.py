@@ -122,6 +122,8 @@ def test_a_picture_from_elsewhere_can_be_clicked_in_too(tmp_path: Path) -> None:
 
     assert (still.size_px, still.expires) == ((320, 240), None)
     assert not still.is_expired(NOON)
+    still.save(tmp_path / "copy.png")
+    assert np.array_equal(Still.load(tmp_path / "copy.png").image_bgr, still.image_bgr)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ async function begin() {
     show();
     if (draft.kept === "gone") end(t("gone"), t("goneText"));
   });
-  picture.addEventListener("choose", () => panel.show());
+  picture.addEventListener("choose", () => {
+    panel.show();
+    panel.follow();
+  });
   picture.addEventListener("draw", () => (byId("zoom").textContent = `${Math.round(picture.view.scale * 100)} %`));
   document.addEventListener("settled", () => setTimeout(() => panel.show()));
   document.addEventListener("keydown", (event) => {

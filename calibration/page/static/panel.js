@@ -56,6 +56,16 @@ export class Panel {
     if (!byId("legend").hidden) this.#showLegend();
   }
 
+  // Brings the row of what was chosen in the picture into view.
+  follow() {
+    const { chosen } = this.picture;
+    if (chosen) {
+      const rows = chosen.kind === "mark" ? byId("marks").tBodies[0].rows : byId(chosen.kind).children;
+      const place = chosen.kind === "mark" ? this.draft.now.points.findIndex((mark) => mark.id === chosen.id) : chosen.id;
+      rows[place]?.scrollIntoView({ block: "nearest" });
+    }
+  }
+
   #tabs() {
     STEPS.forEach((name, place) => {
       const tab = byId(`tab-${name}`);
@@ -253,7 +263,7 @@ export class Panel {
     });
     const remove = element("button", { type: "button", textContent: "✕", className: "remove", ariaLabel: t("removeOf", { name: t("distance", { n }) }) });
     remove.addEventListener("click", () => this.draft.change((now) => now.distances.splice(place, 1)));
-    row.append(metres, element("span", { textContent: t("metresFrom") }), ends[0], element("span", { textContent: t("metresTo") }), ends[1], remove);
+    row.append(metres, element("span", { textContent: t("metresFrom"), className: "words" }), ends[0], element("span", { textContent: t("metresTo") }), ends[1], remove);
     return row;
   }
 
@@ -318,7 +328,7 @@ export class Panel {
   #showSelected() {
     const { chosen } = this.picture;
     const mark = chosen?.kind === "mark" ? this.draft.mark(chosen.id) : null;
-    byId("selected").hidden = !mark;
+    byId("selected").hidden = !mark || this.at !== "marks";
     byId("step").textContent = t("step", { px: number(this.step, this.step === 1 ? 0 : 1) });
     byId("step").setAttribute("aria-pressed", this.step === 1);
     if (mark) {
@@ -353,6 +363,7 @@ export class Panel {
     byId("kept").classList.toggle("trouble", ["offline", "newer", "restored"].includes(draft.kept));
     const isCurrent = answer && answer.revision === draft.now.revision;
     byId("save").disabled = !(isCurrent && answer.can_save);
+    for (const id of ["state", "result"]) byId(id).classList.toggle("stale", !isCurrent);
     const done = answer ? { marks: answer.grid.length > 0 && !answer.wrong.length && !answer.todo.some((one) => ["marks", "metres", "used"].includes(one.code)), zone: answer.zone.length > 2 && answer.axis.length > 1, site: !answer.todo.some((one) => one.code === "site"), result: answer.can_save } : {};
     for (const name of STEPS) byId(`tab-${name}`).classList.toggle("done", Boolean(done[name]));
     const state = [];
@@ -362,7 +373,7 @@ export class Panel {
       if (answer.verdict) {
         const says = answer.verdict === "refuse" ? said(answer.reasons[0] ?? "") : wrong.length || todo.length ? "" : t("ready");
         const line = element("p");
-        line.append(element("b", { textContent: t(answer.verdict), className: answer.verdict }), says);
+        line.append(element("b", { textContent: t(answer.verdict), className: answer.verdict }), ` ${says}`);
         state.push(line);
       }
       state.push(...wrong.map((says) => element("p", { textContent: says, className: "wrong" })));

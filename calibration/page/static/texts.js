@@ -169,7 +169,7 @@ const SENTENCES = [
   [/only (\d+) points: a wrong one could go unnoticed; 8 or more are advised/, "slechts $1 punten: een fout punt kan onopgemerkt blijven; 8 of meer is beter"],
   [/the residuals are (\S+) times larger than the stated sigmas let expect; the uncertainties are widened by that/, "de restfouten zijn $1 keer zo groot als de opgegeven onzekerheden; de uitkomst is daarmee verruimd"],
   [/the lens would look at pixel (\(.+?\)), far from the picture's centre: is --image-size right, is the picture cropped\?/, "de lens zou op pixel $1 gericht zijn, ver van het midden: is het beeld bijgesneden?"],
-  [/camera height (\S+) ± (\S+) m: expected (\S+) to (\S+) m \(or the true mount_height_m in the site file\)/, "camerahoogte $1 ± $2 m: verwacht $3 tot $4 m (of vul bij stap 3 de ware hoogte in)"],
+  [/camera height (\S+) ± (\S+) m: expected (\S+) to (\S+) m \(or the true mount_height_m in the site file\)/, "camerahoogte $1 ± $2 m: verwacht $3 tot $4 m (of vul bij Plek de ware hoogte in)"],
   [/camera height (\S+) ± (\S+) m: mount_height_m says (\S+) m/, "camerahoogte $1 ± $2 m: gemeten is $3 m"],
   [/; feet given as metres look like that/, "; zo ziet het eruit als voeten voor meters zijn opgegeven"],
   [/; metres that are too small, or a picture of another size, look like that/, "; zo ziet het eruit als meters te klein zijn, of het beeld een andere grootte had"],
