@@ -158,6 +158,17 @@ def summary(
     }
 
 
+def verdict_sentence(verdict: Verdict, u_rel_worst: float) -> str:
+    """A verdict in words; ``u_rel_worst`` is the largest relative speed uncertainty in the zone, one sigma."""
+    if verdict is Verdict.REFUSE or not math.isfinite(u_rel_worst):
+        return f"{verdict.value}: speeds may not be published."
+    note = ", with a larger uncertainty" if verdict is Verdict.USABLE else ""
+    return (
+        f"{verdict.value}: speeds may be published{note}. The calibration adds at most {200 * u_rel_worst:.1f} %"
+        " (U, k = 2) to a speed in the zone."
+    )
+
+
 def privacy_warning(px_per_m: float) -> str | None:
     """What a picture that sharp could be used for; None below 125 px/m."""
     if px_per_m >= IDENTIFY_PX_PER_M:

@@ -81,6 +81,17 @@ class Still:
         text = _png_chunk(b"tEXt", _CHUNK + json.dumps(dates).encode("latin-1"))
         return encoded[:header] + text + encoded[header:]
 
+    def jpeg(self, *, width_px: int, quality: int) -> bytes:
+        """The picture as a smaller JPEG without its dates, for a page that tells them.
+
+        Args:
+            width_px: Its width at most. [px]
+            quality: 0 to 100.
+        """
+        scale = min(1.0, width_px / self.size_px[0])
+        small = cv2.resize(self.image_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
     def save(self, path: Path) -> None:
         """Write the PNG, readable for its owner only, whole or not at all.
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge.errors import BadInput
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration import Calibration, Contradiction, Solution
+    from calibration.still import Still
     from calibration.tape import TapeCheck
 
 app = typer.Typer(help="From clicks and tape to a certified calibration.", no_args_is_help=True)
@@ -80,26 +83,65 @@ def check_command(
     distances: Annotated[
         Path | None, typer.Option(help="Taped distances: CSV with u1_px,v1_px,u2_px,v2_px,distance_m[,sigma_m].")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the whole report as one HTML page, to keep or to print.")
+    ] = None,
+    still: Annotated[
+        Path | None, typer.Option(help="A picture of the street to draw on in the report; it becomes part of the page.")
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Report on a calibration: what it is worth, how old it is, whether taped distances agree.
 
     Exit code 0: good or usable. 1: refused, or expired. 2: a file cannot be used.
 
-    Example: snellius calibrate check --calibration cal.json --distances tape.csv
+    Example: snellius calibrate check --calibration cal.json --distances tape.csv --report report.html
     """
     from calibration import Calibration, Verdict, read_distances
+    from calibration.check_report import report_html
     from calibration.tape import compare_with_tape
+    from edge.cli.files import written_whole
 
+    now = datetime.now(timezone.utc)
     certificate = Calibration.load(calibration)
     tape = None if distances is None else compare_with_tape(certificate.plane, read_distances(distances))
-    report = checked(certificate, tape, datetime.now(timezone.utc))
+    found = checked(certificate, tape, now)
+    verdict = Verdict(found["verdict"])
+    picture = None if still is None else street_picture(still, certificate, now)
+    if report is None and still is not None:
+        raise BadInput("--still: expected --report OUT.html as well (the picture is drawn on there)")
+    if report is not None:
+        page = report_html(certificate, verdict=verdict, reasons=found["reasons"], now=now, tape=tape, still=picture)
+        with written_whole(report, is_private=picture is not None) as file:
+            file.write_text(page, encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        typer.echo(json.dumps(found, indent=2, allow_nan=False))
     else:
-        _print_check(certificate, tape, report)
-    if report["verdict"] == Verdict.REFUSE.value:
+        _print_check(certificate, tape, found)
+        if report is not None:
+            typer.echo(f"Written: {report}")
+    if verdict is Verdict.REFUSE:
         raise typer.Exit(1)
+
+
+def street_picture(path: Path, certificate: Calibration, now: datetime) -> Still:
+    """A still to draw on.
+
+    Raises:
+        BadInput: It is past its date, or of another size than the calibration.
+        CalibrationError: It is no picture.
+    """
+    from calibration.still import Still
+
+    picture = Still.load(path)
+    if picture.is_expired(now):
+        raise BadInput(
+            f"{path}: expired on {picture.expires:%Y-%m-%d}; delete it and take a new one (snellius calibrate capture)"
+        )
+    if picture.size_px != certificate.image_size_px:
+        want, got = ("x".join(map(str, size)) for size in (certificate.image_size_px, picture.size_px))
+        raise BadInput(f"{path}: expected the {want} picture that was calibrated, found {got}")
+    return picture
 
 
 def contradicted(contradiction: Contradiction) -> dict[str, Any]:
@@ -160,9 +202,11 @@ def checked(certificate: Calibration, tape: TapeCheck | None, now: datetime) -> 
 def _print_solution(solution: Solution, calibration: Calibration | None, out: Path) -> None:
     from rich.console import Console
 
+    from calibration.quality import verdict_sentence
+
     console = Console(highlight=False, soft_wrap=True)
     summary = solution.summary()
-    console.print(_verdict_sentence(summary), style="bold", markup=False)
+    console.print(verdict_sentence(solution.verdict, solution.quality.u_rel_worst), style="bold", markup=False)
     _print_reasons(console, summary["reasons"])
     console.print(_residual_table(solution))
     _print_camera(console, summary)
@@ -182,9 +226,12 @@ def _print_solution(solution: Solution, calibration: Calibration | None, out: Pa
 def _print_check(certificate: Calibration, tape: TapeCheck | None, report: Mapping[str, Any]) -> None:
     from rich.console import Console
 
+    from calibration.quality import Verdict, verdict_sentence
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{certificate.id} for {certificate.site.id}", style="bold", markup=False)
-    console.print(_verdict_sentence(report), style="bold", markup=False)
+    sentence = verdict_sentence(Verdict(report["verdict"]), certificate.quality.u_rel_worst)
+    console.print(sentence, style="bold", markup=False)
     _print_reasons(console, report["reasons"])
     console.print(_certificate_table(certificate))
     if tape is not None:
@@ -195,17 +242,6 @@ def _print_check(certificate: Calibration, tape: TapeCheck | None, report: Mappi
         f"Solved {certificate.created:%Y-%m-%d} ({report['age_days']} days ago), valid until"
         f" {certificate.expires:%Y-%m-%d}, for pictures of {width}x{height}",
         markup=False,
-    )
-
-
-def _verdict_sentence(summary: Mapping[str, Any]) -> str:
-    worst, verdict = summary["u_rel_speed"]["worst"], summary["verdict"]
-    if verdict == "refuse" or worst is None:
-        return f"{verdict}: speeds may not be published."
-    note = ", with a larger uncertainty" if verdict == "usable" else ""
-    return (
-        f"{verdict}: speeds may be published{note}. The calibration adds at most {200 * worst:.1f} % (U, k = 2) to a"
-        " speed in the zone."
     )
 
 

@@ -12,8 +12,12 @@ from edge.errors import BadInput
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: Where the file is to appear.
+        is_private: Readable for its owner only, for what shows a street.
 
     Raises:
         BadInput: The folder does not exist or cannot be written to, or ``path`` is a folder.
@@ -28,7 +32,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes files for the owner only
+        if not is_private:
+            partial.chmod(0o666 & ~_umask())  # mkstemp makes files for the owner only
         partial.replace(path)
     finally:
         with suppress(FileNotFoundError):
