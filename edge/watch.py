@@ -9,7 +9,8 @@ comparison decides nothing: a gust turns a pole for a moment. The median of the 
   added uncertainty, and measuring goes on.
 - It has turned otherwise, or looks at something else: speeds stop, counting goes on.
 
-A step is noticed with the third comparison after it, so within :data:`NOTICED_WITHIN_S`; a turn back is a turn too.
+A step is noticed with the third comparison after it, so within :data:`NOTICED_WITHIN_S`; one second later when the
+camera looks at something else, because at first nothing there has stood still. A turn back is a turn too.
 Passages that overlap the time between the last comparison that was right and the end of the doubt lose their speed.
 
 Limits: a learnt reference knows nothing of what happened before the start. Where too little of the street can be
@@ -123,7 +124,7 @@ class CameraWatch:
         return self._decide()
 
     def summary(self) -> dict[str, Any]:
-        """What became of the camera, for people who replay a clip and for the journal."""
+        """What became of the camera, for people who replay a clip."""
         down, left, roll = (round(math.degrees(angle), 3) for angle in self.turn_rad)
         return {
             "reference": "certificate" if not self.is_learnt else "none" if self._reference is None else "learnt",
@@ -131,6 +132,7 @@ class CameraWatch:
             "moves": self.moves,
             "turn_deg": {"down": down, "left": left, "roll": roll},
             "noticed_within_s": NOTICED_WITHIN_S,
+            "doubts_s": [[begin / 1e9, None if end is None else end / 1e9] for begin, end in self._doubts],
         }
 
     def finish(self) -> None:

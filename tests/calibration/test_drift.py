@@ -11,13 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from calibration import Calibration, CalibrationError, Camera
 from calibration.camera import Floats
 from calibration.drift import APART_PX, PATCH_PX, Comparison, Reference, read_reference_corners, smoothed, turned
+from edge.cli import app
 from edge.domain import Pixels
 from edge.sources.video import VideoFile
-from tests.support.street import MADE, SIZE_PX, STREET, demo_calibration
+from tests.support.street import BUNDLED, MADE, SIZE_PX, STREET, demo_calibration
 from tests.support.turning import (
     DOWN,
     LEFT,
@@ -274,6 +276,19 @@ def test_a_still_gives_a_reference_or_one_clear_line(tmp_path: Path, pictures: l
     ):
         with pytest.raises(CalibrationError, match=says):
             read_reference_corners(path, size_px)
+
+
+def test_solve_puts_the_corners_of_the_still_into_the_certificate(tmp_path: Path, pictures: list[Pixels]) -> None:
+    still, out = tmp_path / "still.png", tmp_path / "cal.json"
+    cv2.imwrite(str(still), pictures[0])
+    files = ["--survey", str(BUNDLED / "survey.csv"), "--site", str(BUNDLED / "site.toml"), "--out", str(out)]
+
+    done = CliRunner().invoke(app, ["calibrate", "solve", *files, "--image-size", "960x540", "--still", str(still)])
+
+    assert done.exit_code == 0, done.output
+    certificate = Calibration.load(out)
+    assert certificate.reference is not None
+    assert_is(compared(certificate.reference, certificate.plane.camera, pictures[6]), STRAIGHT)
 
 
 # ------------------------------------------------------------------------------------------------------ the turned road
