@@ -15,13 +15,16 @@ from edge.domain import Direction, Floats, Passage, Path, Reason, SpeedEstimate
 
 MAX_EXTRAPOLATION_S = 0.5  # beyond the last sighting nobody knows whether the vehicle turned off
 MAX_DOUBTFUL_EXTRAPOLATION_S = 0.1  # a path with a problem counts only where it was seen to cross
+MAX_END_EXTRAPOLATION_S = 1.5  # half of a 20 m zone at 24 km/h
 MIN_SEEN_SHARE = 0.5  # of the zone's length between first and last sighting; less, and the mean speed is a guess
 MAX_SIGMA_MPS = 0.6  # 2.2 km/h: at two sigma wider than the error that police meters are allowed in service (3 km/h)
 MAX_RELATIVE_SIGMA = 0.05
 SAME_LANE_M = 2.0
 SAME_VEHICLE_S = 0.6  # nobody follows closer; the time of an unmeasured passage is known to a few tenths
 OVERLAP_SHARE = 0.7  # of a length: bumper to bumper the middles are a whole length apart
-GRADIENT_STEP = np.array([1e-3, 1e-3, 1e-3, 1e-3])  # m, m/s, m/s², m/s³
+GRADIENT_STEP = 1e-3  # m, m/s, m/s², m/s³
+CROSSING_GRID = 65  # a cubic with the accelerations of vehicles turns at most once between two of these
+BISECTIONS = 50  # far below a nanosecond
 
 
 class Zone:
@@ -86,15 +89,11 @@ class Zone:
         if path.problem is not None:
             return None, path.problem
         seen = np.clip([path.position_m(t) for t in path.observed_s], 0.0, self.length_m)
-        if abs(seen[1] - seen[0]) < MIN_SEEN_SHARE * self.length_m:
+        if abs(seen[1] - seen[0]) < MIN_SEEN_SHARE * self.length_m or not self._crosses_both_ends(path):
             return None, Reason.SHORT_BASELINE
         speed_mps = self._mean_speed(path, path.along, direction)
-        gradient = (
-            np.array(
-                [self._mean_speed(path, path.along + step, direction) - speed_mps for step in np.diag(GRADIENT_STEP)]
-            )
-            / GRADIENT_STEP
-        )
+        trials = path.along + GRADIENT_STEP * np.eye(4)
+        gradient = np.array([self._mean_speed(path, trial, direction) - speed_mps for trial in trials]) / GRADIENT_STEP
         estimate = SpeedEstimate(
             speed_mps=speed_mps,
             sigma_random_mps=math.sqrt(gradient @ path.covariance_random @ gradient),
@@ -103,6 +102,15 @@ class Zone:
         if estimate.sigma_mps > max(MAX_SIGMA_MPS, MAX_RELATIVE_SIGMA * speed_mps):
             return None, Reason.TOO_UNCERTAIN
         return estimate, None
+
+    def _crosses_both_ends(self, path: Path) -> bool:
+        """Whether it was seen to cross the zone's ends, or was about to: a vehicle that parks inside never does."""
+        first_s, last_s = path.observed_s
+        crossings = (_crossing(path, path.along, end) for end in (0.0, self.length_m))
+        return all(
+            at is not None and first_s - MAX_END_EXTRAPOLATION_S <= at <= last_s + MAX_END_EXTRAPOLATION_S
+            for at in crossings
+        )
 
     def _mean_speed(self, path: Path, along: Floats, direction: Direction) -> float:
         enter_s, leave_s = self._ends(path, along, direction)
@@ -165,22 +173,36 @@ def _same_place(a: Passage, b: Passage) -> bool:
 def _crossing(path: Path, along: Floats, position_m: float) -> float | None:
     """Instant at which the path is at a position; beyond the sightings it goes on at its last speed. [s]"""
     first, last = (t - path.origin_s for t in path.observed_s)
-    poly = np.polynomial.polynomial
-    inside = [
-        float(root.real)
-        for root in poly.polyroots(along - np.array([position_m, 0.0, 0.0, 0.0]))
-        if abs(root.imag) < 1e-9 and first <= root.real <= last
-    ]
-    if inside:
-        return path.origin_s + float(np.median(inside))
+    grid = np.linspace(first, last, CROSSING_GRID)
+    ahead = np.polynomial.polynomial.polyval(grid, along) - position_m
+    changes = np.flatnonzero(ahead[:-1] * ahead[1:] <= 0)
+    if len(changes):
+        middle = int(changes[len(changes) // 2])
+        return path.origin_s + _bisect(along, position_m, float(grid[middle]), float(grid[middle + 1]))
     slope = along[1:] * np.array([1.0, 2.0, 3.0])
     candidates = []
-    for tau, outward in ((first, -1.0), (last, 1.0)):
-        speed = float(poly.polyval(tau, slope))
-        wait = (position_m - float(poly.polyval(tau, along))) / speed if speed else math.inf
+    for tau, short, outward in ((first, float(ahead[0]), -1.0), (last, float(ahead[-1]), 1.0)):
+        speed = float(np.polynomial.polynomial.polyval(tau, slope))
+        wait = -short / speed if speed else math.inf
         if wait * outward >= 0 and math.isfinite(wait):
             candidates.append(tau + wait)
     return path.origin_s + min(candidates, key=abs) if candidates else None
+
+
+def _bisect(along: Floats, position_m: float, low: float, high: float) -> float:
+    """Where the cubic takes a value that it passes between two instants."""
+
+    def ahead(tau: float) -> float:
+        return float(((along[3] * tau + along[2]) * tau + along[1]) * tau + along[0]) - position_m
+
+    rises = ahead(high) >= ahead(low)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if (ahead(middle) > 0) == rises:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
 
 
 def _mean_pace(path: Path, along: Floats) -> float:

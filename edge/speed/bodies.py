@@ -51,6 +51,15 @@ _LORRY = _mirrored(
         (0.48, 0.40, 0.95), (0.40, 0.43, 1.00), (-0.50, 0.44, 1.00),
     ]
 )  # fmt: skip
+# a city bus: long overhangs, flat ends
+_BUS = _mirrored(
+    [
+        (0.27, 0.42, 0.00), (-0.22, 0.42, 0.00),
+        (0.50, 0.40, 0.10), (-0.50, 0.42, 0.12),
+        (0.49, 0.50, 0.70),
+        (0.49, 0.42, 0.97), (-0.50, 0.43, 0.97), (0.45, 0.38, 1.00), (-0.46, 0.38, 1.00),
+    ]
+)  # fmt: skip
 _RIDER = _mirrored(
     [
         (0.33, 0.04, 0.00), (-0.33, 0.05, 0.00),
@@ -115,6 +124,6 @@ class Body:
 CAR = Body(RoadUser.CAR, _CAR, np.array([4.4, 2.02, 1.52]), np.array([0.10, 0.06, 0.08]), VEHICLE_EDGES)
 VAN = Body(RoadUser.CAR, _VAN, np.array([5.4, 2.35, 2.3]), np.array([0.12, 0.07, 0.13]), VEHICLE_EDGES)
 TRUCK = Body(RoadUser.TRUCK, _LORRY, np.array([7.5, 2.6, 3.1]), np.array([0.25, 0.07, 0.14]), VEHICLE_EDGES)
-BUS = Body(RoadUser.BUS, _LORRY, np.array([11.5, 2.85, 3.1]), np.array([0.12, 0.06, 0.07]), VEHICLE_EDGES)
+BUS = Body(RoadUser.BUS, _BUS, np.array([11.5, 2.85, 3.1]), np.array([0.12, 0.06, 0.07]), VEHICLE_EDGES)
 MOTORCYCLE = Body(RoadUser.MOTORCYCLE, _RIDER, np.array([2.1, 0.85, 1.65]), np.array([0.08, 0.15, 0.09]), RIDER_EDGES)
 BICYCLE = Body(RoadUser.BICYCLE, _RIDER, np.array([1.75, 0.65, 1.72]), np.array([0.06, 0.12, 0.07]), RIDER_EDGES)

@@ -6,6 +6,8 @@ one body at one smooth speed, a fit that knows too little. Nothing is clamped in
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from calibration.road_plane import RoadPlane
@@ -22,12 +24,14 @@ JITTER_M = 1.0  # how far the boxes of a standing vehicle wander
 MIN_SAMPLES = 5  # fewer boxes cannot contradict each other
 MIN_BASELINE_M = 6.0
 BODY_SIGMA = 0.005  # of the speed: spread of the errors with exact boxes of bodies that are not the hull
+MAX_SHAPE_SIGMA = 0.03  # of the speed: so far outside the surveyed points nobody knows the road
 BORDER_PX = 2.0  # nearer to the picture's edge than this, a box is cut by it
 MAX_SAMPLES_FITTED = 96  # more adds time, not knowledge: neighbouring boxes err together
 MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
 MAX_SCALE = 1.4  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.1)
+MAX_CORRELATED_SCALE = 2.1  # times the square root of their inflation: long runs to one side (right fits: below 2.05)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
 MIN_VOTE = 0.12  # share of the confidence that makes a class worth fitting
@@ -53,7 +57,8 @@ class Estimator:
     def __init__(self, plane: RoadPlane, *, zone_length_m: float, margin_m: float = 5.0) -> None:
         self._plane = plane
         self._window_m = (-margin_m, zone_length_m + margin_m)
-        self._middle_m = zone_length_m / 2
+        self._zone_length_m = zone_length_m
+        self._unsurveyed = RoadPlane(plane.camera, np.zeros_like(plane.covariance), plane.hull_m)
         values, axes = np.linalg.eigh(plane.covariance)
         spreads = axes * np.sqrt(np.clip(values, 0.0, None))
         self._displaced = [plane.camera.perturbed(spread) for spread in spreads.T]
@@ -106,13 +111,14 @@ class Estimator:
         if len(explained) < MIN_SAMPLES:
             explained = np.arange(len(chosen))
         along = fit.parameters[ALONG]
+        shape = self._shape_sigma(float(fit.parameters[4]))
         path = Path(
             origin_s=origin_s,
             along=along,
             covariance_random=fit.covariance[ALONG, ALONG]
             + _timing_covariance(chosen, origin_s, abs(along[1]))
-            + _body_covariance(along),
-            covariance_calibration=fit.covariance_calibration[ALONG, ALONG],
+            + _scale_covariance(along, BODY_SIGMA),
+            covariance_calibration=fit.covariance_calibration[ALONG, ALONG] + _scale_covariance(along, shape),
             lateral_m=float(fit.parameters[4]),
             observed_s=(float(chosen.times_s[explained[0]]), float(chosen.times_s[explained[-1]])),
             samples=len(explained),
@@ -120,7 +126,14 @@ class Estimator:
             length_m=float(np.exp(fit.parameters[SIZE][0])),
             problem=None,
         )
+        if shape > MAX_SHAPE_SIGMA:
+            return path.with_problem(Reason.OUTSIDE_CALIBRATION)
         return path.with_problem(_problem(path, fit, len(explained) / len(chosen)))
+
+    def _shape_sigma(self, lateral_m: float) -> float:
+        """One relative standard deviation of a speed from the unknown shape of the road outside the surveyed points."""
+        ends = np.array([[0.0, lateral_m], [self._zone_length_m, lateral_m]])
+        return float(self._unsurveyed.distance_sigma(ends[0], ends[1])) / self._zone_length_m
 
 
 def _problem(path: Path, fit: BodyFit, explained_share: float) -> Reason | None:
@@ -134,7 +147,8 @@ def _problem(path: Path, fit: BodyFit, explained_share: float) -> Reason | None:
     ends_s = np.array([first, last]) - path.origin_s
     accelerations = np.abs(2 * path.along[2] + 6 * path.along[3] * ends_s)
     turns_back = min(speeds) * max(speeds) <= 0
-    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or fit.scale > MAX_SCALE:
+    contradicts = fit.scale > MAX_SCALE or fit.scale * math.sqrt(fit.inflation) > MAX_CORRELATED_SCALE
+    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or contradicts:
         return Reason.INCONSISTENT
     return None
 
@@ -211,10 +225,10 @@ def _timing_covariance(chosen: Trajectory, origin_s: float, speed_mps: float) ->
     return covariance
 
 
-def _body_covariance(along: Floats) -> Floats:
-    """What a body of another shape than the hull does: speed and its changes scale together."""
+def _scale_covariance(along: Floats, sigma: float) -> Floats:
+    """What an unknown scale does: speed and its changes grow together."""
     scaled = along * np.array([0.0, 1.0, 1.0, 1.0])
-    return np.asarray(BODY_SIGMA**2 * np.outer(scaled, scaled))
+    return np.asarray(sigma**2 * np.outer(scaled, scaled))
 
 
 def _plain_path(

@@ -57,6 +57,7 @@ class BodyFit:
         residuals: Standardised differences, observed minus predicted, shape (k, 4).
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
         scale: Spread of the residuals in units of the assumed noise.
+        inflation: How much correlation in time inflates the variance.
         log_evidence: Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies.
     """
 
@@ -67,6 +68,7 @@ class BodyFit:
     residuals: Floats
     weights: Floats
     scale: float
+    inflation: float
     log_evidence: float
 
 
@@ -157,12 +159,12 @@ def fit_body(
     problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0)
     mean, sigma = _prior(body, start)
     z, jacobian, residuals, weights, scale = _minimise(problem, mean, sigma)
-    spacing = _correlation_inflation(residuals, weights)
+    inflation = _correlation_inflation(residuals, weights)
     weighted = jacobian * (weights / scale**2)[..., None]
     information = np.einsum("kij,kil->jl", weighted, jacobian)
-    covariance_z = np.linalg.inv(information / spacing + np.eye(N_PARAMETERS))
+    covariance_z = np.linalg.inv(information / inflation + np.eye(N_PARAMETERS))
     cost = (DEGREES_OF_FREEDOM + 1) * np.log1p((residuals / scale) ** 2 / DEGREES_OF_FREEDOM) + 2 * np.log(scale)
-    log_evidence = -0.5 * (cost.sum() / spacing + z @ z - np.linalg.slogdet(covariance_z)[1])
+    log_evidence = -0.5 * (cost.sum() / inflation + z @ z - np.linalg.slogdet(covariance_z)[1])
     return BodyFit(
         body=body,
         parameters=mean + sigma * z,
@@ -171,6 +173,7 @@ def fit_body(
         residuals=residuals / scale,
         weights=weights,
         scale=scale,
+        inflation=inflation,
         log_evidence=float(log_evidence),
     )
 

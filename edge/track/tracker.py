@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Floats, Ints, Sightings, Trajectory
+from edge.domain import Bools, Floats, Ints, Sightings, Trajectory
 
 ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
 START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
@@ -149,11 +149,21 @@ class Tracker:
         self._predict(sightings.time_s)
         self._time_sigma_s = max(self._time_sigma_s, sightings.time_sigma_s)
         self._assign(sightings)
-        return self._take([t for t in self._tracks if sightings.time_s - t.last_seen_s > t.patience_s])
+        return self._take(self._lost(sightings.time_s))
 
     def finish(self) -> list[Trajectory]:
         """End of the recording: the trajectories of everyone still followed."""
         return self._take(list(self._tracks))
+
+    def _lost(self, time_s: float) -> list[_Track]:
+        """Tracks not seen for too long, or not seen and expected outside of the picture: what enters there is new."""
+        unseen = [t for t in self._tracks if t.last_seen_s < time_s]
+        if not unseen:
+            return []
+        boxes = self._expected_boxes(np.array([t.state for t in unseen]), np.array([t.size_m for t in unseen]))
+        width, height = self._plane.camera.image_size_px
+        inside = (boxes[:, 2] > 0) & (boxes[:, 0] < width) & (boxes[:, 3] > 0) & (boxes[:, 1] < height)
+        return [t for t, seen in zip(unseen, inside) if not seen or time_s - t.last_seen_s > t.patience_s]
 
     def _take(self, gone: list[_Track]) -> list[Trajectory]:
         self._tracks = [t for t in self._tracks if t not in gone]
@@ -223,10 +233,15 @@ class Tracker:
 
     def _noise(self, rows: Ints, sightings: Sightings) -> Floats:
         noise = np.array(sightings.covariances_m2[rows])
-        bottoms = sightings.detections.boxes_xyxy_px[rows, 3]
-        cut = bottoms > self._plane.camera.image_size_px[1] - 1 - TRUNCATED_PX
-        noise[cut] += TRUNCATED_VARIANCE_M2 * np.eye(2)
-        return noise
+        sideways, below = self._cut(sightings.detections.boxes_xyxy_px[rows])
+        hidden_m2 = np.where(sideways, (sightings.sizes_m[rows, 0] / 2) ** 2, 0.0) + below * TRUNCATED_VARIANCE_M2
+        return np.asarray(noise + hidden_m2[:, None, None] * np.eye(2))
+
+    def _cut(self, boxes: Floats) -> tuple[Bools, Bools]:
+        """Which boxes the picture's edge cuts at a side, and which at the bottom."""
+        width, height = self._plane.camera.image_size_px
+        sideways = (boxes[:, 0] < TRUNCATED_PX) | (boxes[:, 2] > width - 1 - TRUNCATED_PX)
+        return sideways, boxes[:, 3] > height - 1 - TRUNCATED_PX
 
     def _expected_boxes(self, states: Floats, sizes_m: Floats) -> Floats:
         """Where the boxes of the tracks should appear, shape (n, 4); NaN off the picture's half space. [px]"""

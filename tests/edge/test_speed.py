@@ -438,3 +438,56 @@ def test_noisier_boxes_make_a_less_certain_speed() -> None:
         noise = Noise(white=share, slow=0.0, constant=0.0)
         sigmas.append(speed_kmh(passed(plane, a_trajectory(plane, a_car(), drive, noise=noise, rate_hz=RATE_HZ)))[1])
     assert sigmas[0] < sigmas[1] < sigmas[2]
+
+
+# ------------------------------------------------------------------------------------------- where nothing may be said
+
+
+def test_outside_of_the_surveyed_points_sigma_says_so() -> None:
+    whole = surveyed_plane(ALONG, seed=5)
+    half = RoadPlane(whole.camera, whole.covariance, np.array([[0.0, -4.0], [10.0, -4.0], [10.0, 4.0], [0.0, 4.0]]))
+    trajectory = a_trajectory(whole, a_car(), Drive(40 / 3.6), camera=ALONG, rate_hz=RATE_HZ)
+    inside, beyond = (passed(plane, trajectory).speed for plane in (whole, half))
+    assert inside is not None
+    assert beyond is not None
+    shift_m = float(half.distance_sigma(np.array([0.0, -1.6]), np.array([ZONE_M, -1.6])))
+    expected = shift_m / ZONE_M * 40 / 3.6
+    assert expected > 2 * inside.sigma_calibration_mps
+    assert beyond.sigma_calibration_mps == pytest.approx(expected, rel=0.3)
+
+
+@pytest.mark.parametrize("stops_at_m", [12.0, 14.0, 17.0])
+def test_a_vehicle_that_parks_in_the_zone_has_no_mean_speed_through_it(stops_at_m: float) -> None:
+    plane = known_plane(OBLIQUE)
+    way_m = stops_at_m - 8.0
+    drive = Drive(6.0, acceleration_mps2=-18.0 / way_m, middle_m=8.0)
+    times_s = np.arange(2.0, 20.0, 0.1)
+    boxes = boxes_of(OBLIQUE, a_car(), drive, np.minimum(times_s, 5.0 + way_m / 3.0))
+    seen = np.isfinite(boxes).all(axis=1)
+    noisy = Noise().on(boxes[seen], times_s[seen], np.random.default_rng(27))
+    passage = passed(plane, boxed(plane, times_s[seen], noisy))
+    assert passage.speed is None
+
+
+@pytest.mark.parametrize(("other_kmh", "gap_m", "stitch_s"), [(40, 6, 5.3), (60, -6, 5.3), (60, -6, 5.6)])
+def test_two_vehicles_stitched_together_are_never_measured_wrongly_from_the_side(
+    other_kmh: float, gap_m: float, stitch_s: float
+) -> None:
+    camera = POLES["side-on, 5 m high"]
+    plane, rng = known_plane(camera), np.random.default_rng(3)
+    first = Drive(40 / 3.6)
+    meets_m = float(first.along_m(np.array(stitch_s))) + gap_m
+    second = Drive(other_kmh / 3.6, middle_s=stitch_s, middle_m=meets_m)
+    times_s = np.arange(2.0, 9.0, 1 / RATE_HZ)
+    boxes = np.where(
+        times_s[:, None] < stitch_s,
+        Noise().on(boxes_of(camera, a_car(), first, times_s), times_s, rng),
+        Noise().on(boxes_of(camera, a_car(4.1), second, times_s), times_s, rng),
+    )
+    seen = np.isfinite(boxes).all(axis=1)
+    passage = passed(plane, boxed(plane, times_s[seen], boxes[seen]))
+    if passage.speed is None:
+        assert passage.reason is Reason.INCONSISTENT
+    else:
+        speed, sigma = speed_kmh(passage)
+        assert min(abs(speed - 40.0), abs(speed - other_kmh)) < max(1.5, 3 * sigma)

@@ -179,6 +179,28 @@ def test_a_car_that_meets_a_bus_keeps_its_identity() -> None:
     assert np.diff(whole[1].times_s).max() > 0.5
 
 
+def test_a_motorcycle_seen_from_the_side_keeps_one_identity() -> None:
+    taken = shots(SIDE_ON, [(a_motorcycle(), kmh(40))], at_rate(20), noise=Noise(), seed=3)
+    assert_one_identity_each(taken, SIDE_ON, 1)
+
+
+def test_a_car_seen_from_the_side_and_hidden_for_half_a_second_keeps_its_identity() -> None:
+    taken = shots(
+        SIDE_ON,
+        [(a_car(), kmh(50))],
+        at_rate(20),
+        noise=Noise(),
+        score=lambda vehicle, time_s: 0.0 if 4.8 < time_s < 5.3 else 0.8,
+    )
+    assert_one_identity_each(taken, SIDE_ON, 1)
+
+
+def test_a_bus_seen_from_the_side_keeps_one_identity_while_a_car_meets_it() -> None:
+    vehicles = [(a_bus(), kmh(30, lateral_m=RIGHT)), (a_car(), kmh(40, lateral_m=LEFT, direction=Direction.BACKWARD))]
+    taken = shots(SIDE_ON, vehicles, at_rate(20), noise=Noise(), hidden_from=0.5, seed=8)
+    assert_one_identity_each(taken, SIDE_ON, 2)
+
+
 @pytest.mark.parametrize("camera", [OBLIQUE, ALONG, SIDE_ON], ids=["oblique", "along", "side-on"])
 @pytest.mark.parametrize(("speed_kmh", "rate_hz"), [(25, 8.0), (25, 20.0), (50, 8.0)])
 def test_cars_in_a_dense_platoon_are_not_exchanged(camera: Camera, speed_kmh: float, rate_hz: float) -> None:
