@@ -51,7 +51,8 @@ def run(
 
 def forget_on_crash() -> None:
     """A crash may not leave memory, which holds pictures, on a disk: neither as a core file nor through a helper."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
