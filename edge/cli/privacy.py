@@ -58,6 +58,7 @@ def facts(settings: Settings | None) -> dict[str, Any]:
     from edge.domain import DAY_BEGINS_H, PrivacyRule
     from edge.publish import Address
     from edge.publish.contract import CHANNELS
+    from edge.publish.profiles.homeassistant import BIRTH_TOPIC
     from edge.publish.profiles.native import LAB_ROOT, ROOT
     from edge.settings import LabSettings, MqttSettings, OutboxSettings, PrivacySettings, SiteSettings
 
@@ -98,9 +99,16 @@ def facts(settings: Settings | None) -> dict[str, Any]:
             if channel.sent_by == "device"
         ],
         "hears": [
-            {"topic": channel.address.format(**names), "what": channel.title}
-            for channel in spoken
-            if channel.sent_by == "platform"
+            *(
+                {"topic": channel.address.format(**names), "what": channel.title}
+                for channel in spoken
+                if channel.sent_by == "platform"
+            ),
+            *(
+                [{"topic": BIRTH_TOPIC, "what": "Home Assistant has started"}]
+                if "homeassistant" in mqtt.profiles
+                else []
+            ),
         ],
         "receiver": {"address": str(address), "encrypted": address.is_tls, "this_computer": address.is_loopback},
         "never": list(NEVER),

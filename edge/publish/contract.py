@@ -36,7 +36,7 @@ from edge.publish.payload import (
     Status,
     Wire,
 )
-from edge.publish.profiles.homeassistant import PREFIX, Discovery
+from edge.publish.profiles.homeassistant import BIRTH, BIRTH_TOPIC, PREFIX, Discovery
 from edge.publish.profiles.native import HEALTH_EXPIRY_S, LAB_ROOT, MAJOR, ROOT
 from edge.publish.profiles.ngsi_ld import API_KEY_PATTERN, ENTITY_TYPE, TrafficFlowObserved
 
@@ -99,7 +99,7 @@ CHANNELS = (
         "homeassistant",
         Discovery,
         f"{PREFIX}/device/{{device}}/config",
-        "Device discovery (profile homeassistant)",
+        f"Device discovery, said again when {BIRTH_TOPIC} says {BIRTH.decode()} (profile homeassistant)",
         retain=True,
         profile="homeassistant",
     ),

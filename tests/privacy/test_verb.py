@@ -63,6 +63,7 @@ def test_other_dialects_are_told_where_they_are_spoken(tmp_path: Path, capsys: p
     topics = {each["topic"] for each in found["sends"]}
     assert {"/json/<key>/hvs-0042-<direction>/attrs", "homeassistant/device/hvs-0042/config"} <= topics
     assert "secret-key" not in json.dumps(found)
+    assert "homeassistant/status" in {each["topic"] for each in found["hears"]}
 
 
 def test_lab_mode_and_a_smaller_k_are_not_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
