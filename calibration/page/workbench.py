@@ -23,6 +23,8 @@ import numpy as np
 
 from calibration.camera import Floats
 from calibration.certificate import Calibration
+from calibration.drift import Reference
+from calibration.drift import Reference
 from calibration.errors import CalibrationError, Contradiction
 from calibration.next_point import best_next_point
 from calibration.page.draft import Corner, Draft, Placed
@@ -84,9 +86,22 @@ class Workbench:
     """
 
     def __init__(
-        self, *, image_size_px: tuple[int, int], folder: Path, survey: Survey | None = None, site: Site | None = None
+        self,
+        *,
+        image_size_px: tuple[int, int],
+        folder: Path,
+        survey: Survey | None = None,
+        site: Site | None = None,
+        reference: Reference | None = None,
     ) -> None:
         """Continue the draft in the folder, or begin with a survey and a site.
+
+        Args:
+            image_size_px: Width and height of the still. [px]
+            folder: Where the files go.
+            survey: Points to begin with.
+            site: Zone and direction to begin with.
+            reference: Corners of the still, for the certificate.
 
         Raises:
             CalibrationError: The folder cannot be written, a click of the survey lies outside the still, or the draft
@@ -95,10 +110,12 @@ class Workbench:
         if survey is not None:
             survey.require_inside(image_size_px)
         self.image_size_px, self.folder = image_size_px, folder
+        self._reference = reference
         begun = Draft.of(survey, site)
         began = json.dumps([list(image_size_px), begun.as_json()], sort_keys=True)
         self.began = hashlib.sha256(began.encode()).hexdigest()[:16]
         self.key = hashlib.sha256(f"{folder.absolute()} {self.began}".encode()).hexdigest()[:16]
+        self._reference = reference
         self._lock = threading.Lock()
         self._provisional: tuple[str, Solution] | None = None
         try:
@@ -143,7 +160,7 @@ class Workbench:
             if not assessment.can_save:
                 return None
             assert assessment.solution is not None  # can_save says so
-            calibration = assessment.solution.certified(created)
+            calibration = assessment.solution.certified(created, self._reference)
             survey_csv = draft.survey_csv(assessment.placed)
             site_toml = draft.site_toml(assessment.zone_m, assessment.axis_m)
             self._write_all(survey_csv, site_toml, calibration)

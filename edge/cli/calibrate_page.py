@@ -47,6 +47,8 @@ def page(
     Example: snellius calibrate page --still still.png --out site
     """
     from calibration import read_site, read_survey
+    from calibration.drift import Reference
+    from calibration.drift import Reference
     from calibration.page import PageServer, Workbench
     from calibration.still import Still
 
@@ -61,6 +63,7 @@ def page(
         folder=out,
         survey=None if survey is None else read_survey(survey),
         site=None if site is None else read_site(site),
+        reference=Reference.learn([picture.image_bgr]),
     )
     try:
         server = PageServer(

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from calibration import Calibration, CalibrationError, Camera
+from calibration import Calibration, CalibrationError, Camera, read_site, read_survey
 from calibration.camera import Floats
 from calibration.drift import APART_PX, PATCH_PX, Comparison, Reference, read_reference_corners, smoothed, turned
+from calibration.page import Workbench
 from edge.cli import app
 from edge.domain import Pixels
 from edge.sources.video import VideoFile
@@ -276,6 +277,17 @@ def test_a_still_gives_a_reference_or_one_clear_line(tmp_path: Path, pictures: l
     ):
         with pytest.raises(CalibrationError, match=says):
             read_reference_corners(path, size_px)
+
+
+def test_the_page_puts_the_corners_of_its_still_into_the_certificate(tmp_path: Path, reference: Reference) -> None:
+    survey, site = read_survey(BUNDLED / "survey.csv"), read_site(BUNDLED / "site.toml")
+    bench = Workbench(image_size_px=SIZE_PX, folder=tmp_path, survey=survey, site=site, reference=reference)
+
+    bench.save(bench.draft, MADE)
+
+    saved = Calibration.load(tmp_path / "cal.json").reference
+    assert saved is not None
+    assert len(saved) == len(reference)
 
 
 def test_solve_puts_the_corners_of_the_still_into_the_certificate(tmp_path: Path, pictures: list[Pixels]) -> None:
