@@ -15,7 +15,17 @@ from edge.cli import main
 from tests.support.clips import ROOT, cut_off, write_clip
 from tests.support.street import LONG_AGO, STREET, demo_calibration, shortened_street
 
-VERBS = ("demo", "run", "replay", "doctor", "calibrate solve", "calibrate check", "models list")
+VERBS = (
+    "demo",
+    "run",
+    "replay",
+    "doctor",
+    "calibrate capture",
+    "calibrate page",
+    "calibrate solve",
+    "calibrate check",
+    "models list",
+)
 Snellius = Callable[..., tuple[int, str, str]]
 
 
