@@ -128,14 +128,13 @@ class PageServer(ThreadingHTTPServer):
         return HTTPStatus.OK, self.workbench.as_json(assessment)
 
     def save(self, content: Any) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Saves and ends, or says why not."""
+        """Saves, or says why not."""
         draft = Draft.from_json(content)
         if draft.revision < self.workbench.draft.revision:
             return HTTPStatus.CONFLICT, {"draft": self.workbench.draft.as_json()}
         self.saved = self.workbench.save(draft, datetime.now(timezone.utc))
         if self.saved is None:
             return HTTPStatus.UNPROCESSABLE_ENTITY, self.workbench.as_json(self.workbench.assess())
-        threading.Thread(target=self.shutdown, daemon=True).start()  # from another thread: it waits for this answer
         return HTTPStatus.OK, {"id": self.saved.id, "expires": f"{self.saved.expires:%Y-%m-%d}"}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -179,6 +178,8 @@ class _Answer(BaseHTTPRequestHandler):
             self._send_json(*act(content))
         except CalibrationError as error:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+        if self.server.saved is not None:  # told by now; from another thread, because shutdown waits for the server's
+            threading.Thread(target=self.server.shutdown, daemon=True).start()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the address is a secret."""

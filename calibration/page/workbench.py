@@ -24,7 +24,6 @@ import numpy as np
 from calibration.camera import Floats
 from calibration.certificate import Calibration
 from calibration.drift import Reference
-from calibration.drift import Reference
 from calibration.errors import CalibrationError, Contradiction
 from calibration.next_point import best_next_point
 from calibration.page.draft import Corner, Draft, Placed
@@ -115,7 +114,6 @@ class Workbench:
         began = json.dumps([list(image_size_px), begun.as_json()], sort_keys=True)
         self.began = hashlib.sha256(began.encode()).hexdigest()[:16]
         self.key = hashlib.sha256(f"{folder.absolute()} {self.began}".encode()).hexdigest()[:16]
-        self._reference = reference
         self._lock = threading.Lock()
         self._provisional: tuple[str, Solution] | None = None
         try:

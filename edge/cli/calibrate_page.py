@@ -48,7 +48,6 @@ def page(
     """
     from calibration import read_site, read_survey
     from calibration.drift import Reference
-    from calibration.drift import Reference
     from calibration.page import PageServer, Workbench
     from calibration.still import Still
 

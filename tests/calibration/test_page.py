@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from calibration import Calibration, CalibrationError, Survey, read_site, read_survey, solve
+from calibration.drift import Reference
 from calibration.page import Draft, PageServer, Workbench
 from calibration.still import Still
 from edge.cli import app
@@ -228,6 +229,19 @@ def test_other_files_begin_another_draft(tmp_path: Path) -> None:
     other = a_workbench(tmp_path, survey=a_survey(a_camera(), click_px=0.5, seed=8))
 
     assert other.draft.revision == 1
+
+
+def test_the_certificate_remembers_how_the_street_looked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    blocks = np.kron(rng.integers(40, 200, (27, 48, 1)), np.ones((20, 20, 3))).astype(np.uint8)
+    reference = Reference.learn([blocks])
+    saved = a_workbench(tmp_path, reference=reference).save(a_draft(), NOON)
+
+    assert reference is not None
+    assert saved is not None
+    again = Calibration.load(tmp_path / "cal.json").reference
+    assert again is not None
+    assert again.as_json() == reference.as_json()
 
 
 def test_an_older_copy_never_replaces_a_newer_one(tmp_path: Path) -> None:

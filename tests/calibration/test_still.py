@@ -155,7 +155,9 @@ def test_on_a_scene_the_still_is_the_street_without_vehicles() -> None:
     total, seen, kept = np.zeros((540, 960, 3)), np.zeros((540, 960, 1)), []
     with VideoFile(clip) as source:
         for number, frame in enumerate(source.frames()):
-            if number % 16:
+            if number > 420:
+                break
+            if number % 12:
                 continue
             free = np.ones((540, 960, 1))
             for left, top, right, bottom in boxes.get(number, []):
@@ -170,8 +172,8 @@ def test_on_a_scene_the_still_is_the_street_without_vehicles() -> None:
         smooth = cv2.GaussianBlur(np.abs(picture - clean).max(axis=2), (0, 0), 2.0)
         return float(smooth[known].max())
 
-    street, _ = emptied(kept[:41])
-    busiest = max(stray(frame) for frame in kept[5:40:5])
+    street, _ = emptied(kept)
+    busiest = max(stray(frame) for frame in kept[::5])
     assert known.mean() > 0.9
     assert busiest > 60  # vehicles are there to be taken out
     assert stray(street) < 15

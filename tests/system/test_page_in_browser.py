@@ -91,7 +91,7 @@ class Page:
 
     def settled(self) -> None:
         """Waits until the device has answered to the last change."""
-        WebDriverWait(self.browser, 20, poll_frequency=0.05).until(
+        WebDriverWait(self.browser, 60, poll_frequency=0.05).until(
             lambda _: (
                 self["#kept"].text in ("kept on the device", "bewaard op het apparaat")
                 or "restored" in self["#kept"].text
@@ -207,7 +207,7 @@ def test_from_an_empty_page_to_a_calibration_that_agrees_with_the_truth(
         assert page["#result .verdict"].text.startswith("Good: the calibration adds at most")
         assert page["#state"].text.startswith("good")
         page["#save"].click()
-        WebDriverWait(chromium, 20).until(lambda _: page["#ended"].is_displayed())
+        WebDriverWait(chromium, 60).until(lambda _: page["#ended"].is_displayed())
         assert "Saved" in page["#ended"].text
         assert page.foreign_requests() == []
         assert page.complaints() == []
@@ -237,13 +237,13 @@ def test_work_survives_a_reload_and_a_killed_server(chromium: webdriver.Chrome, 
         page.settled()
         assert len(page.all("#marks tbody tr")) == 2
     page.click(500, 450)  # the device is gone
-    WebDriverWait(chromium, 20).until(lambda _: "device not reached" in page["#kept"].text)
+    WebDriverWait(chromium, 60).until(lambda _: "device not reached" in page["#kept"].text)
     assert len(page.all("#marks tbody tr")) == 3
     with served(still, tmp_path, port=port) as server:
         page = Page(chromium, server.address, WIDE)
         assert len(page.all("#marks tbody tr")) == 3
         assert page["#kept"].text == "restored from this browser"
-        WebDriverWait(chromium, 10).until(lambda _: len(server.workbench.draft.marks) == 3)
+        WebDriverWait(chromium, 60).until(lambda _: len(server.workbench.draft.marks) == 3)
     assert json.loads((tmp_path / "draft.json").read_text())["draft"]["points"][2]["name"] == "P3"
 
 

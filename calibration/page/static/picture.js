@@ -32,7 +32,7 @@ export class Picture extends EventTarget {
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, (event) => this.#up(event));
-    canvas.addEventListener("pointerleave", () => this.#aim(null));
+    for (const left of ["pointerleave", "blur"]) canvas.addEventListener(left, () => this.#aim(null));
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -64,6 +64,7 @@ export class Picture extends EventTarget {
 
   choose(chosen, show = false) {
     this.chosen = chosen;
+    this.aimed = null;
     const at = chosen && this.#pixelOf(chosen);
     if (show && at) this.#bringIn(...at);
     this.dispatchEvent(new Event("choose"));
@@ -340,7 +341,7 @@ export class Picture extends EventTarget {
       pen.restore();
     }
     this.#drawZone(pen, to, line);
-    if (answer && this.layers.next && answer.next && this.mode === "marks") this.#drawStar(pen, to(answer.next.u, answer.next.v));
+    if (answer && this.layers.next && answer.next) this.#drawStar(pen, to(answer.next.u, answer.next.v));
     for (const mark of now.points) this.#drawMark(pen, mark, to, answer?.marks[mark.id]);
   }
 
