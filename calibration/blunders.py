@@ -21,6 +21,7 @@ import numpy as np
 from calibration.camera import Floats
 from calibration.errors import CalibrationError, Contradiction
 from calibration.fit import Fit, fit_camera, homography
+from calibration.lens import Lens
 from calibration.survey import MIN_POINTS, Survey
 
 FALSE_ALARM = 1e-4  # of a correct survey being questioned
@@ -55,10 +56,11 @@ class SurveyFits:
     Args:
         survey: The points.
         image_size_px: Size of the picture they were clicked in. [px]
+        lens: What a board told about the camera, if it did.
     """
 
-    def __init__(self, survey: Survey, image_size_px: tuple[int, int]) -> None:
-        self.survey, self.image_size_px = survey, image_size_px
+    def __init__(self, survey: Survey, image_size_px: tuple[int, int], lens: Lens | None = None) -> None:
+        self.survey, self.image_size_px, self.lens = survey, image_size_px, lens
         self._fits: dict[frozenset[int], Fit | None] = {}
 
     def without(self, *rows: int) -> Fit | None:
@@ -66,7 +68,7 @@ class SurveyFits:
         key = frozenset(rows)
         if key not in self._fits:
             enough = len(self.survey) - len(key) >= MIN_POINTS
-            self._fits[key] = fit_camera(self.survey.without(key), self.image_size_px) if enough else None
+            self._fits[key] = fit_camera(self.survey.without(key), self.image_size_px, self.lens) if enough else None
         return self._fits[key]
 
     def cost_without(self, *rows: int) -> float:
@@ -112,7 +114,7 @@ class SurveyFits:
 
     def _require_right_handed(self) -> None:
         flipped = replace(self.survey, points_m=self.survey.points_m * (1.0, -1.0))
-        mirrored = fit_camera(flipped, self.image_size_px)
+        mirrored = fit_camera(flipped, self.image_size_px, self.lens)
         if mirrored is not None and is_consistent(mirrored):
             raise CalibrationError(
                 f"{self._file}: x_m, y_m: expected a right-handed frame (seen from above, y to the left"
@@ -197,7 +199,7 @@ class SurveyFits:
         """The fit with the clicks of two rows exchanged, when it is consistent."""
         order = np.arange(len(self.survey))
         order[list(pair)] = pair[::-1]
-        fit = fit_camera(replace(self.survey, pixels=self.survey.pixels[order]), self.image_size_px)
+        fit = fit_camera(replace(self.survey, pixels=self.survey.pixels[order]), self.image_size_px, self.lens)
         return fit if fit is not None and is_consistent(fit) else None
 
     def _say_exchanged(self, pair: tuple[int, ...]) -> str:

@@ -74,6 +74,7 @@ class Calibration:
         verdict: What it may be used for, as judged when solved.
         reasons: Why.
         reference: How the street looked, to notice that the camera has turned; None when no still was given.
+        lens_id: Of the lens that a board told (``LENS.json``); None when the points alone tell the lens.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Calibration:
     verdict: Verdict
     reasons: tuple[str, ...]
     reference: Reference | None
+    lens_id: str | None
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -128,6 +130,7 @@ class Calibration:
         created: datetime,
         valid_for: timedelta = VALID_FOR,
         reference: Reference | None = None,
+        lens_id: str | None = None,
     ) -> Calibration:
         """A new certificate with its fingerprint and id; ``created`` needs a time zone."""
         start = created.astimezone(timezone.utc).replace(microsecond=0)
@@ -145,6 +148,7 @@ class Calibration:
             verdict=verdict,
             reasons=reasons,
             reference=reference,
+            lens_id=lens_id,
         )
         return cls.from_json(_signed(unsigned._content()), "certificate")
 
@@ -232,6 +236,7 @@ class Calibration:
             verdict=Verdict(content["summary"]["verdict"]),
             reasons=tuple(content["summary"]["reasons"]),
             reference=Reference.from_json(content["reference"], where) if "reference" in content else None,
+            lens_id=content.get("lens"),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -277,6 +282,7 @@ class Calibration:
                 }
                 for point in self.points
             ],
+            **({} if self.lens_id is None else {"lens": self.lens_id}),
             "dropped": list(self.dropped),
             "noise_scale": self.noise_scale,
             "site": self.site.as_json(),

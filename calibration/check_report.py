@@ -144,6 +144,8 @@ def facts(certificate: Calibration, now: datetime) -> Iterator[tuple[str, str]]:
     yield "Tilt below the horizon", told("tilt_deg", 2, "°")
     yield "Focal length", told("focal_px", 0, " px")
     yield "Lens (k1)", told("k1", 3, "")
+    if certificate.lens_id is not None:
+        yield "Lens told by a board", certificate.lens_id
     yield "Residuals", f"{certificate.rms_px:.2f} px rms over {len(certificate.points)} points"
     if certificate.noise_scale > 1:
         yield (

@@ -12,6 +12,9 @@ Hence the priors, which describe cameras on poles in general and give way wherev
 - log focal length around 0.9 widths ± 0.6: between 0.5 and 1.6 widths at one sigma, 6 mm board lens to 2.7 mm wide
   angle and tele;
 - k1 = 0 ± 0.25 and k2 = 0 ± 0.1: reaches a wide lens (−0.3 at 100°) at about one sigma.
+
+A lens that was found with a board takes the place of all of them, with its own covariance; its p1, p2 and k3 are kept
+as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.camera import PARAMETERS, Camera, Floats, inverse_2x2
+from calibration.lens import Lens
 from calibration.road_plane import RoadPlane, convex_hull
 from calibration.survey import Survey
 
@@ -32,7 +36,7 @@ K1_SIGMA = 0.25
 K2_SIGMA = 0.1
 
 _FOCAL_TRIALS_WIDTHS = (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0)
-_WIDE_LENS_K1 = -0.25
+_WIDE_LENS = (-0.25, 0.0, 0.0, 0.0, 0.0)
 _STARTS = 3  # best of the trials that are refined for a few steps; the best of those goes on to the end
 _FIRST_STEPS = 5
 _MAX_STEPS = 60
@@ -50,7 +54,8 @@ class Fit:
         camera: The camera.
         covariance: Of its parameters, from the stated sigmas and priors, shape (11, 11).
         chi_square: Weighted sum of squares of clicks, coordinates and priors.
-        prior_pulls: How many prior sigmas log focal, centre u, centre v, k1, k2 moved, shape (5,).
+        prior_pulls: How many prior sigmas log focal, centre u, centre v, k1, k2 moved, shape (5,); with a lens from a
+            board, independent combinations of these.
     """
 
     survey: Survey
@@ -80,14 +85,15 @@ class Fit:
         return RoadPlane(camera=self.camera, covariance=self.covariance, hull_m=convex_hull(self.survey.points_m))
 
 
-def fit_camera(survey: Survey, image_size_px: tuple[int, int]) -> Fit | None:
+def fit_camera(survey: Survey, image_size_px: tuple[int, int], lens: Lens | None = None) -> Fit | None:
     """The most probable camera above the road; None when no camera above it can see the points like that.
 
     Args:
         survey: At least 4 points, not on a line (:meth:`Survey.require_spread`).
         image_size_px: Width and height of the picture they were clicked in. [px]
+        lens: What a board told about the camera; None: what is known of cameras on poles in general.
     """
-    problem = _Problem(survey, image_size_px)
+    problem = _Problem(survey, image_size_px, lens)
     starts = sorted(problem.starts(), key=lambda state: state.cost)[:_STARTS]
     advanced = [problem.refine(state, _FIRST_STEPS) for state in starts]
     if not advanced:
@@ -115,24 +121,23 @@ class _State:
 class _Problem:
     """The least-squares problem of one survey, in coordinates about its centre (RD New has six digits)."""
 
-    def __init__(self, survey: Survey, image_size_px: tuple[int, int]) -> None:
-        self._survey, self._size = survey, image_size_px
+    def __init__(self, survey: Survey, image_size_px: tuple[int, int], lens: Lens | None) -> None:
+        self._survey, self._size, self._lens = survey, image_size_px, lens
         self._origin = survey.points_m.mean(axis=0)
         self._surveyed = survey.points_m - self._origin
         self._variance_px, self._variance_m = survey.sigma_px**2, survey.sigma_m**2
-        width, height = image_size_px
-        self._prior_means = np.array(
-            [math.log(FOCAL_PRIOR_WIDTHS * width), (width - 1) / 2, (height - 1) / 2, 0.0, 0.0]
-        )
-        centre_sigma = CENTRE_SIGMA_SHARE * width
-        self._prior_sigmas = np.array([LOG_FOCAL_SIGMA, centre_sigma, centre_sigma, K1_SIGMA, K2_SIGMA])
+        self._prior_means, covariance = _general_prior(image_size_px) if lens is None else _prior_of(lens)
+        # rows that turn deviations into independent ones of size one: the inverse of the Cholesky factor
+        self._whitening = np.linalg.inv(np.linalg.cholesky(covariance))
 
     def starts(self) -> list[_State]:
         """Cameras to begin with, from homographies and a range of focal lengths; with a wide lens where none fits."""
+        if self._lens is not None:
+            return self._visible([self._camera_with_lens(self._lens.focal_px, self._lens.distortion)])
         plane = homography(self._surveyed, self._survey.pixels)
         focal_lengths = [share * self._size[0] for share in _FOCAL_TRIALS_WIDTHS]
         found = self._visible([self._camera_from(plane, focal_px) for focal_px in focal_lengths])
-        return found or self._visible([self._camera_with_lens(focal_px, _WIDE_LENS_K1) for focal_px in focal_lengths])
+        return found or self._visible([self._camera_with_lens(focal_px, _WIDE_LENS) for focal_px in focal_lengths])
 
     def _visible(self, cameras: list[Camera | None]) -> list[_State]:
         states = [_State(c, self._surveyed, self._cost(c, self._surveyed), 1e-3) for c in cameras if c is not None]
@@ -182,7 +187,7 @@ class _Problem:
     def _pulls(self, camera: Camera) -> Floats:
         k1, k2 = camera.distortion[:2]
         values = np.array([math.log(camera.focal_px), *camera.centre_px, k1, k2])
-        return np.asarray((values - self._prior_means) / self._prior_sigmas)
+        return np.asarray(self._whitening @ (values - self._prior_means))
 
     def _cost(self, camera: Camera, points: Floats) -> float:
         """Weighted sum of squares; infinite where the camera cannot see the points or lies under the road."""
@@ -202,9 +207,9 @@ class _Problem:
         weights = inverse_2x2(by_points @ across + self._variance_px[:, None, None] * np.eye(2))
         weighted = np.swapaxes(by_camera, -1, -2) @ weights
         normal, slope = (weighted @ by_camera).sum(axis=0), np.einsum("npi,ni->p", weighted, miss)
-        priors = np.arange(len(self._prior_means))
-        normal[priors, priors] += 1 / self._prior_sigmas**2
-        slope[priors] -= self._pulls(camera) / self._prior_sigmas
+        priors = len(self._prior_means)
+        normal[:priors, :priors] += self._whitening.T @ self._whitening
+        slope[:priors] -= self._whitening.T @ self._pulls(camera)
         return normal, slope, _Blocks(miss=miss, by_camera=by_camera, gain=across @ weights)
 
     def _camera_from(self, plane: Floats, focal_px: float) -> Camera | None:
@@ -230,14 +235,14 @@ class _Problem:
             position_m=position,
         )
 
-    def _camera_with_lens(self, focal_px: float, k1: float) -> Camera | None:
+    def _camera_with_lens(self, focal_px: float, distortion: tuple[float, float, float, float, float]) -> Camera | None:
         """As :meth:`_camera_from`, from clicks freed of an assumed distortion; None also where they have no origin."""
         cu, cv = self._prior_means[1:3]
         lens = Camera(
             image_size_px=self._size,
             focal_px=focal_px,
             centre_px=(float(cu), float(cv)),
-            distortion=(k1, 0.0, 0.0, 0.0, 0.0),
+            distortion=distortion,
             rotation=np.eye(3),
             position_m=np.zeros(3),
         )
@@ -261,6 +266,20 @@ class _Blocks:
     miss: Floats
     by_camera: Floats
     gain: Floats
+
+
+def _general_prior(image_size_px: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Mean and covariance of log focal, centre u, centre v, k1, k2 for cameras on poles in general."""
+    width, height = image_size_px
+    means = np.array([math.log(FOCAL_PRIOR_WIDTHS * width), (width - 1) / 2, (height - 1) / 2, 0.0, 0.0])
+    centre_sigma = CENTRE_SIGMA_SHARE * width
+    return means, np.diag(np.array([LOG_FOCAL_SIGMA, centre_sigma, centre_sigma, K1_SIGMA, K2_SIGMA]) ** 2)
+
+
+def _prior_of(lens: Lens) -> tuple[Floats, Floats]:
+    """The same for a camera whose lens a board told; p1, p2 and k3 stay fixed, what is unknown of them is in here."""
+    k1, k2 = lens.distortion[:2]
+    return np.array([math.log(lens.focal_px), *lens.centre_px, k1, k2]), lens.covariance[:5, :5]
 
 
 def homography(points_m: Floats, pixels: Floats) -> Floats:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from calibration.blunders import SurveyFits, chi_square_bound, leave_one_out_m
+from calibration.blunders import SurveyFits, chi_square_bound, is_consistent, leave_one_out_m
 from calibration.camera import Floats
 from calibration.certificate import Calibration, PointRecord
 from calibration.drift import Reference
 from calibration.errors import CalibrationError
 from calibration.fit import Fit
+from calibration.lens import Lens
 from calibration.quality import Finding, Verdict, ZoneQuality, judge, summary, zone_quality
 from calibration.road_plane import RoadPlane
 from calibration.site import Site
@@ -42,6 +43,7 @@ class Solution:
         quality: What it is worth over the zone.
         verdict: What it may be used for.
         reasons: Why.
+        lens_id: Of the lens that a board told, None without one.
     """
 
     survey: Survey
@@ -55,6 +57,7 @@ class Solution:
     quality: ZoneQuality
     verdict: Verdict
     reasons: tuple[str, ...]
+    lens_id: str | None
 
     @property
     def rms_px(self) -> float:
@@ -96,6 +99,7 @@ class Solution:
             reasons=self.reasons,
             created=created,
             reference=reference,
+            lens_id=self.lens_id,
         )
 
     def _records(self) -> tuple[PointRecord, ...]:
@@ -114,7 +118,14 @@ class Solution:
         )
 
 
-def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iterable[str] = ()) -> Solution:
+def solve(
+    survey: Survey,
+    site: Site,
+    image_size_px: tuple[int, int],
+    drop: Iterable[str] = (),
+    *,
+    lens: Lens | None = None,
+) -> Solution:
     """Solve and judge a survey.
 
     Args:
@@ -122,17 +133,21 @@ def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iter
         site: The place.
         image_size_px: Width and height of the picture they were clicked in. [px]
         drop: Names of points to leave out on purpose.
+        lens: What a board told about this camera.
 
     Raises:
         CalibrationError: The survey cannot be solved at all: too few points, points on a line, a click outside the
-            picture, mirrored axes, an unknown name to drop. Contradiction: No camera fits, and it cannot be told
+            picture, mirrored axes, an unknown name to drop; a lens of another picture size, or one that contradicts
+            points which agree with each other. Contradiction: No camera fits, and it cannot be told
             which points are wrong.
     """
     dropped = tuple(dict.fromkeys(drop))
     used = survey.dropping(dropped)
     used.require_inside(image_size_px)
     used.require_spread()
-    fits = SurveyFits(used, image_size_px)
+    fits = SurveyFits(used, image_size_px, lens)
+    if lens is not None:
+        _require_lens_of_this_camera(fits, lens)
     suspicion = fits.suspicion
     fit = suspicion.fit
     noise_scale = _noise_scale(fit)
@@ -154,7 +169,22 @@ def solve(survey: Survey, site: Site, image_size_px: tuple[int, int], drop: Iter
         quality=quality,
         verdict=verdict,
         reasons=tuple(reasons),
+        lens_id=None if lens is None else lens.id,
     )
+
+
+def _require_lens_of_this_camera(fits: SurveyFits, lens: Lens) -> None:
+    """Points that fit together without the lens, and do not with it, were not seen through it."""
+    lens.require_size(fits.image_size_px)
+    through_it = fits.without()
+    if through_it is not None and is_consistent(through_it):
+        return
+    in_general = SurveyFits(fits.survey, fits.image_size_px).without()
+    if in_general is not None and is_consistent(in_general):
+        raise CalibrationError(
+            f"--lens: expected the lens of this camera, got {lens.id} (focal length {lens.focal_px:.0f} px); the points"
+            f" agree with each other and with a focal length of {in_general.camera.focal_px:.0f} px"
+        )
 
 
 def _noise_scale(fit: Fit) -> float:

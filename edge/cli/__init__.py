@@ -16,6 +16,7 @@ import typer
 from edge.cli import (
     calibrate,
     calibrate_capture,
+    calibrate_lens,
     calibrate_page,
     calibrate_verify,
     demo,
@@ -39,6 +40,7 @@ app.command(name="demo")(demo.demo)
 app.command(name="run")(run.run)
 app.command(name="replay")(replay.replay)
 calibrate.app.command(name="capture")(calibrate_capture.capture)
+calibrate.app.command(name="lens")(calibrate_lens.lens)
 calibrate.app.command(name="page")(calibrate_page.page)
 calibrate.app.command(name="verify")(calibrate_verify.verify)
 app.add_typer(calibrate.app, name="calibrate")

@@ -43,6 +43,9 @@ def solve_command(
         Path | None,
         typer.Option(help="The picture that was clicked in: its corners tell later whether the camera has turned."),
     ] = None,
+    lens: Annotated[
+        Path | None, typer.Option(help="The lens of this camera, found by 'snellius calibrate lens'.")
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Solve a survey and certify it, or say which rows are wrong.
@@ -53,11 +56,13 @@ def solve_command(
     """
     from calibration import Contradiction, Verdict, parse_image_size, read_site, read_survey, solve
     from calibration.drift import read_reference_corners
+    from calibration.lens import Lens
 
     points, place, size_px = read_survey(survey), read_site(site), parse_image_size(image_size)
     reference = None if still is None else read_reference_corners(still, size_px)
+    known_lens = None if lens is None else Lens.load(lens)
     try:
-        solution = solve(points, place, size_px, drop or ())
+        solution = solve(points, place, size_px, drop or (), lens=known_lens)
     except Contradiction as contradiction:
         if as_json:
             typer.echo(json.dumps(contradicted(contradiction), indent=2))
@@ -185,6 +190,7 @@ def checked(certificate: Calibration, tape: TapeCheck | None, now: datetime) -> 
         "expires": certificate.expires.isoformat(),
         "age_days": (now - certificate.created).days,
         "solver": certificate.solver,
+        "lens": certificate.lens_id,
         "dropped": list(certificate.dropped),
         "privacy": privacy_warning(summary["px_per_m"]),
     }
