@@ -235,3 +235,16 @@ def test_people_are_looked_for_more_eagerly_than_vehicles() -> None:
 
     assert [list(box) for box in people_in(detector, picture)] == [[10.0, 20.0, 40.0, 60.0]]
     assert vehicle_widths_px(detector, [picture, picture]) == [30.0, 30.0]
+
+
+def test_a_still_with_a_person_is_kept_only_on_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no footage of a person who stands still for so long: the detector is told to see one."""
+    monkeypatch.setattr("edge.detect.open_detector", lambda model: Seeing((RoadUser.PERSON, 0.9)))
+    arguments = ("--source", STREET, "--out", tmp_path / "still.png", "--seconds", 2)
+    refused = capture(*arguments)
+
+    assert refused.exit_code == 1
+    assert "A person seems to stand in the still, at (15, 40) px. Nothing was written." in refused.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert capture(*arguments, "--with-people").exit_code == 0
+    assert Still.load(tmp_path / "still.png").expires is not None
