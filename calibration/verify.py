@@ -61,7 +61,7 @@ WRONG_SHARE = 0.1  # of the readings belong to nobody
 CLOCK_RIVAL_S = 3.0  # offsets nearer to each other than this pair alike
 CLOCK_DOUBT = math.log(100)  # how many times likelier the best offset must be
 USUAL_OFFSET_S = 10.0  # of two clocks set by hand; the prior is a Cauchy distribution, which hardly minds minutes
-MOST_OFFSETS = 20_000
+MOST_OFFSETS = 3_000  # that are worth a full look
 SAME_LANE_M = 1.7  # half a lane
 
 SUSPECT_KMH = 3.0
@@ -380,8 +380,10 @@ def clock_offset(passed: Passed, readings: Readings) -> Offset | None:
     if not possible.any():
         return None
     tries = np.unique(np.round(gaps[possible], 1))
-    if len(tries) > MOST_OFFSETS:
-        tries = tries[np.linspace(0, len(tries) - 1, MOST_OFFSETS).round().astype(np.intp)]
+    if len(tries) > MOST_OFFSETS:  # those that most gaps between a reading and a passage speak for
+        known = np.sort(gaps[possible])
+        votes = np.searchsorted(known, tries + TIME_SIGMA_S) - np.searchsorted(known, tries - TIME_SIGMA_S)
+        tries = np.sort(tries[np.argsort(-votes, kind="stable")[:MOST_OFFSETS]])
     speeds = passed.speeds_kmh[np.isfinite(passed.speeds_kmh)]
     usual, spread = (float(np.mean(speeds)), max(float(np.std(speeds)), 5.0)) if len(speeds) else (40.0, 15.0)
     span_s = max(float(np.ptp(passed.times_s)), 10.0)
