@@ -25,6 +25,7 @@ from calibration.camera import Floats
 from calibration.certificate import Calibration
 from calibration.drift import Reference
 from calibration.errors import CalibrationError, Contradiction
+from calibration.lens import Lens
 from calibration.next_point import best_next_point
 from calibration.page.draft import Corner, Draft, Placed
 from calibration.page.overlay import grid_lines, heat_cells, in_both, or_none, outline
@@ -92,6 +93,7 @@ class Workbench:
         survey: Survey | None = None,
         site: Site | None = None,
         reference: Reference | None = None,
+        lens: Lens | None = None,
     ) -> None:
         """Continue the draft in the folder, or begin with a survey and a site.
 
@@ -101,15 +103,18 @@ class Workbench:
             survey: Points to begin with.
             site: Zone and direction to begin with.
             reference: Corners of the still, for the certificate.
+            lens: What a board told about this camera.
 
         Raises:
             CalibrationError: The folder cannot be written, a click of the survey lies outside the still, or the draft
-                there belongs to a picture of another size.
+                there or the lens belongs to a picture of another size.
         """
         if survey is not None:
             survey.require_inside(image_size_px)
+        if lens is not None:
+            lens.require_size(image_size_px)
         self.image_size_px, self.folder = image_size_px, folder
-        self._reference = reference
+        self._reference, self._lens = reference, lens
         begun = Draft.of(survey, site)
         began = json.dumps([list(image_size_px), begun.as_json()], sort_keys=True)
         self.began = hashlib.sha256(began.encode()).hexdigest()[:16]
@@ -284,12 +289,12 @@ class Workbench:
         if len(survey) - len(left_out) < MIN_POINTS:
             return None
         if site is not None:
-            return solve(survey, site, self.image_size_px, left_out)
+            return solve(survey, site, self.image_size_px, left_out, lens=self._lens)
         version = draft.survey_csv(placed) + repr(left_out)
         if self._provisional is None or self._provisional[0] != version:
             try:
                 around = _around(survey.dropping(left_out).points_m)
-                solution = solve(survey, around, self.image_size_px, left_out)
+                solution = solve(survey, around, self.image_size_px, left_out, lens=self._lens)
             except Contradiction as contradiction:
                 wrong.append((str(contradiction), None))
                 return None

@@ -35,6 +35,10 @@ def page(
     ],
     survey: Annotated[Path | None, typer.Option(help="Begin with these points.", show_default=False)] = None,
     site: Annotated[Path | None, typer.Option(help="Begin with this zone and direction.", show_default=False)] = None,
+    lens: Annotated[
+        Path | None,
+        typer.Option(help="The lens of this camera, found by 'snellius calibrate lens'.", show_default=False),
+    ] = None,
     listen: Annotated[
         str, typer.Option(help="Address and port; another than 127.0.0.1 opens the page to the network.")
     ] = LISTEN,
@@ -48,6 +52,7 @@ def page(
     """
     from calibration import read_site, read_survey
     from calibration.drift import Reference
+    from calibration.lens import Lens
     from calibration.page import PageServer, Workbench
     from calibration.still import Still
 
@@ -63,6 +68,7 @@ def page(
         survey=None if survey is None else read_survey(survey),
         site=None if site is None else read_site(site),
         reference=Reference.learn([picture.image_bgr]),
+        lens=None if lens is None else Lens.load(lens),
     )
     try:
         server = PageServer(

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from calibration import Calibration, CalibrationError, Survey, read_site, read_survey, solve
 from calibration.drift import Reference
+from calibration.lens import Lens
 from calibration.page import Draft, PageServer, Workbench
 from calibration.still import Still
 from edge.cli import app
@@ -242,6 +243,34 @@ def test_the_certificate_remembers_how_the_street_looked(tmp_path: Path) -> None
     again = Calibration.load(tmp_path / "cal.json").reference
     assert again is not None
     assert again.as_json() == reference.as_json()
+
+
+def a_lens(*, focal_px: float = 735.0, size_px: tuple[int, int] = IMAGE_PX) -> Lens:
+    """What a board would have told about the camera of these tests."""
+    covariance = np.diag([0.002, 1.0, 1.0, 0.005, 0.005, 0.0, 0.0, 0.0]) ** 2
+    return Lens.named(
+        created=NOON, image_size_px=size_px, focal_px=focal_px, centre_px=(479.5, 269.5),
+        distortion=(0.001, 0.001, 0.0, 0.0, 0.0), covariance=covariance, rms_px=0.1, views=12,
+    )  # fmt: skip
+
+
+def test_a_lens_that_is_known_beforehand_is_used_and_named(tmp_path: Path) -> None:
+    without = told(a_workbench(tmp_path / "a"), a_draft())
+    bench = a_workbench(tmp_path / "b", lens=a_lens())
+    answer, saved = told(bench, a_draft()), bench.save(a_draft(), NOON)
+
+    assert saved is not None
+    assert saved.lens_id == a_lens().id
+    assert answer["summary"]["u_rel_speed"]["worst"] < without["summary"]["u_rel_speed"]["worst"]
+
+
+def test_the_lens_of_another_camera_is_refused_or_said(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="expected pictures of 640x480"):
+        a_workbench(tmp_path, lens=a_lens(size_px=(640, 480)))
+    answer = told(a_workbench(tmp_path, lens=a_lens(focal_px=1200.0)), a_draft())
+
+    assert answer["wrong"][0]["says"].startswith("--lens: expected the lens of this camera, got lens-2026-11-23-")
+    assert not answer["can_save"]
 
 
 def test_an_older_copy_never_replaces_a_newer_one(tmp_path: Path) -> None:

@@ -316,6 +316,8 @@ def test_what_the_solver_says_is_said_in_dutch(chromium: webdriver.Chrome, still
         "P12 is not held by the distances: expected coordinates, or at least two distances from each mark to marks that"
         " are held (three marks hold each other)",
         "site.toml line 3: site.limit_kmh: expected a whole number from 5 to 130, got 300",
+        "--lens: expected the lens of this camera, got lens-2026-11-23-7f3a (focal length 1200 px); the points agree"
+        " with each other and with a focal length of 735 px",
         "130 px/m: sharp enough to recognise people (EN 62676-4: 125)",
     ]
     with served(still, tmp_path) as server:

@@ -173,6 +173,7 @@ const SENTENCES = [
   [/camera height (\S+) ± (\S+) m: mount_height_m says (\S+) m/, "camerahoogte $1 ± $2 m: gemeten is $3 m"],
   [/; feet given as metres look like that/, "; zo ziet het eruit als voeten voor meters zijn opgegeven"],
   [/; metres that are too small, or a picture of another size, look like that/, "; zo ziet het eruit als meters te klein zijn, of het beeld een andere grootte had"],
+  [/^--lens: expected the lens of this camera, got (\S+) \(focal length (\S+) px\); the points agree with each other and with a focal length of (\S+) px/, "--lens: verwacht de lens van deze camera, gekregen $1 (brandpuntsafstand $2 px); de punten passen bij elkaar en bij een brandpuntsafstand van $3 px"],
   [/the zone cannot be seen: it lies outside the picture or behind the camera/, "de zone is niet te zien: zij ligt buiten het beeld of achter de camera"],
   [/(\S+) of the zone lies outside the picture/, "$1 van de zone ligt buiten het beeld"],
   [/speed uncertainty reaches (\S+) in the zone, more than (\S+%)/, "de onzekerheid van de snelheid loopt op tot $1 in de zone, meer dan $2"],
