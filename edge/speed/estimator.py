@@ -6,8 +6,6 @@ one body at one smooth speed, a fit that knows too little. Nothing is clamped in
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from calibration.road_plane import RoadPlane
@@ -30,8 +28,7 @@ MAX_SAMPLES_FITTED = 96  # more adds time, not knowledge: neighbouring boxes err
 MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
-MAX_SCALE = 1.4  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.1)
-MAX_CORRELATED_SCALE = 2.1  # times the square root of their inflation: long runs to one side (right fits: below 2.05)
+MAX_SCALE = 1.4  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.3)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
 MIN_VOTE = 0.12  # share of the confidence that makes a class worth fitting
@@ -147,8 +144,7 @@ def _problem(path: Path, fit: BodyFit, explained_share: float) -> Reason | None:
     ends_s = np.array([first, last]) - path.origin_s
     accelerations = np.abs(2 * path.along[2] + 6 * path.along[3] * ends_s)
     turns_back = min(speeds) * max(speeds) <= 0
-    contradicts = fit.scale > MAX_SCALE or fit.scale * math.sqrt(fit.inflation) > MAX_CORRELATED_SCALE
-    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or contradicts:
+    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or fit.scale > MAX_SCALE:
         return Reason.INCONSISTENT
     return None
 
