@@ -142,10 +142,8 @@ class Outbox:
         with self._lock:
             self._unwritten.append(settlement)
             self._write(self._insert_unwritten, is_new=True)
-            released = any(each.releases for each in self._unwritten)
             self._unwritten.clear()
-            if released:
-                self._forget_journal()
+            self._forget_journal()
 
     def checkpoint(self, windows_state: dict[str, Any]) -> None:
         """Keep the counters of the open slots; a restart goes on from here.
@@ -161,6 +159,7 @@ class Outbox:
         with self._lock:
             self._write(keep, is_new=bool(self._unwritten))
             self._unwritten.clear()
+            self._forget_journal()
 
     def restored(self) -> Counters:
         """The counters that an earlier run left."""
@@ -332,7 +331,7 @@ class Outbox:
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
-            log.warning("outbox: no space to empty the journal; it is tried again with the next release")
+            log.warning("outbox: no space to empty the journal; it is tried again with the next change")
 
     # ------------------------------------------------------------------------------------------------------- writing
 

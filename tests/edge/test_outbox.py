@@ -19,7 +19,7 @@ import pytest
 from edge.domain import DayMix, Direction, Flag
 from edge.errors import BadInput, OutboxFull
 from edge.outbox import LEAST_BYTES, Outbox
-from tests.support.builders import S, a_day_mix, a_passage, a_settlement, a_window, utc_ns
+from tests.support.builders import S, a_day_mix, a_passage, a_settlement, a_window, some_windows, utc_ns
 
 NOW = utc_ns("2026-11-23T08:00:00Z")
 DAY = 86_400 * S
@@ -482,3 +482,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_limits_that_cannot_work_are_refused(path):
     with pytest.raises(ValueError, match="max_bytes"):
         Outbox(path, max_bytes=1000)
+
+
+def test_the_journal_holds_no_older_state_of_the_counters(tmp_path: Path) -> None:
+    """Else the steps from checkpoint to checkpoint would tell the speed class and the minute of single vehicles."""
+    with Outbox(tmp_path / "outbox.sqlite") as outbox:
+        windows = some_windows()
+        windows.close_until(0)
+        for minute in range(12):
+            windows.add(a_passage(middle_s=30 + 60 * minute, speed_kmh=20 + 2 * minute))
+            windows.close_until((60 + 60 * minute) * S)
+            outbox.checkpoint(windows.state())
+        kept = b"".join(file.read_bytes() for file in tmp_path.glob("outbox.sqlite*"))
+        assert len(set(re.findall(rb'"counts":\[([0-9,]+)\]', kept))) <= 2
