@@ -6,7 +6,6 @@
     ├── BadInput                  wrong use or a bad file: exit code 2
     │   ├── BadSettings           one or more wrong settings, all told at once
     │   └── BackendUnavailable    an extra or a system part is missing; says what to install
-    ├── SourceLost                a camera or stream stopped delivering
     └── OutboxFull                the outbox reached its size limit and could not make room
 
 The calibration library has its own :class:`calibration.CalibrationError`; the command line treats it as bad input.
@@ -37,10 +36,6 @@ class BadSettings(BadInput):
 
 class BackendUnavailable(BadInput):
     """An optional part is not installed; the message says what to type."""
-
-
-class SourceLost(SnelliusError):
-    """A camera or stream stopped delivering frames."""
 
 
 class OutboxFull(SnelliusError):
