@@ -245,8 +245,19 @@ class Verification:
         """Share of differences within their expanded uncertainty (k = 2); None without pairs."""
         return within_share(self.differences_kmh, self.expanded_kmh) if len(self.ours_kmh) else None
 
-    def summary(self) -> dict[str, Any]:
-        """What ``calibrate verify --json`` prints."""
+    def summary(self, *, with_single: bool = True) -> dict[str, Any]:
+        """What ``calibrate verify --json`` prints.
+
+        Args:
+            with_single: Whether single readings may be named; after a live session only their numbers are.
+        """
+        pairing = self.pairing
+        left_out = (pairing.ambiguous, pairing.alone, self.suspects)
+        single: dict[str, Any] = {
+            "ambiguous": [self.readings.origin[row] for row in pairing.ambiguous],
+            "alone": [self.readings.origin[row] for row in pairing.alone],
+            "suspects": [self._suspect(row) for row in self.suspects],
+        }
         return {
             "n": len(self.ours_kmh),
             **_agreement_keys(self.agreement),
@@ -259,10 +270,8 @@ class Verification:
             "warnings": list(self.warnings),
             "readings": len(self.readings),
             "passages": len(self.passed),
-            "unmeasured": len(self.pairing.unmeasured),
-            "ambiguous": [self.readings.origin[row] for row in self.pairing.ambiguous],
-            "alone": [self.readings.origin[row] for row in self.pairing.alone],
-            "suspects": [self._suspect(row) for row in self.suspects],
+            "unmeasured": len(pairing.unmeasured),
+            **(single if with_single else dict(zip(single, map(len, left_out)))),
             "scale": None if self.scale is None else _scale_keys(self.scale),
         }
 
@@ -337,9 +346,15 @@ def read_reference(path: Path) -> Readings:
     )
 
 
-def verify(passed: Passed, readings: Readings) -> Verification:
-    """Pair, compare and judge."""
-    offset = clock_offset(passed, readings)
+def verify(passed: Passed, readings: Readings, *, offsets_s: tuple[float, float] | None = None) -> Verification:
+    """Pair, compare and judge.
+
+    Args:
+        passed: Our passages.
+        readings: The reference.
+        offsets_s: Least and largest offset of its clock that can be, when that is known. [s]
+    """
+    offset = clock_offset(passed, readings, offsets_s=offsets_s)
     nobody = Pairing((), (), (), tuple(range(len(readings))))
     pairing = nobody if offset is None else pair(passed, readings, offset.seconds)
     if offset is not None and pairing.pairs:
@@ -369,14 +384,16 @@ def verify(passed: Passed, readings: Readings) -> Verification:
     )
 
 
-def clock_offset(passed: Passed, readings: Readings) -> Offset | None:
-    """The likeliest offset of the reference's clock, None without any reading and passage.
+def clock_offset(passed: Passed, readings: Readings, *, offsets_s: tuple[float, float] | None = None) -> Offset | None:
+    """The likeliest offset of the reference's clock, None when no reading can belong to a passage.
 
     The likelihood of an offset takes each reading either as one of the nearest fitting passage (normal in time and
     speed) or as nobody's (any time, any speed of the street).
     """
     possible = _fitting(passed, readings)
     gaps = readings.times_s[:, None] - passed.times_s[None]
+    if offsets_s is not None:
+        possible &= (gaps >= offsets_s[0]) & (gaps <= offsets_s[1])
     if not possible.any():
         return None
     tries = np.unique(np.round(gaps[possible], 1))
@@ -545,8 +562,8 @@ def _odd_ones(differences: Floats, expanded: Floats) -> Bools:
 
 def _fitting(passed: Passed, readings: Readings) -> Bools:
     """Which passage has the direction that a reading notes, shape (readings, passages)."""
-    told = np.array([direction != "" for direction in readings.directions])
-    forward = np.array([direction == DIRECTIONS[0] for direction in readings.directions])
+    told = np.array([direction != "" for direction in readings.directions], dtype=bool)
+    forward = np.array([direction == DIRECTIONS[0] for direction in readings.directions], dtype=bool)
     return np.asarray(~told[:, None] | (forward[:, None] == passed.forward[None]))
 
 

@@ -39,8 +39,8 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; } svg { max-width:
 """
 
 
-def report_html(result: Verification, title: str) -> str:
-    """The whole page."""
+def report_html(result: Verification, title: str, *, with_single: bool = True) -> str:
+    """The whole page; without single vehicles it shows bias and limits of agreement only."""
     verdict = "pass" if not result.shortfalls else "fail"
     return "\n".join(
         [
@@ -54,9 +54,9 @@ def report_html(result: Verification, title: str) -> str:
             _listed(result.warnings),
             "<h2>Agreement</h2>",
             _table([(html.escape(name), html.escape(value)) for name, value in figures(result)]),
-            plot_svg(result),
-            "<h2>Readings far from all others</h2>" if result.suspects else "",
-            _listed(suspects(result)),
+            plot_svg(result, with_single=with_single),
+            "<h2>Readings far from all others</h2>" if result.suspects and with_single else "",
+            _listed(suspects(result) if with_single else []),
             f'<p class="note">{html.escape(RULE)}</p>',
             '<p class="note">Differences are ours less the reference. Intervals and limits of agreement after Bland and'
             " Altman (1986). U is the expanded uncertainty (k = 2) of our speed and the reference together.</p>",
@@ -109,11 +109,13 @@ def suspects(result: Verification) -> list[str]:
     ]
 
 
-def plot_svg(result: Verification) -> str:
+def plot_svg(result: Verification, *, with_single: bool = True) -> str:
     """Differences over the mean of both, with bias and limits of agreement."""
     if result.agreement is None:
         return ""
     means, differences = (result.ours_kmh + result.reference_kmh) / 2, result.differences_kmh
+    if not with_single:
+        means, differences = means.mean(keepdims=True), differences[:0]
     edges = [*differences, *result.agreement.low_interval, *result.agreement.high_interval]
     span = max(LEAST_SPAN_KMH, 1.1 * float(np.max(np.abs(edges))))
     first, last = 10 * math.floor(float(means.min()) / 10), 10 * math.ceil(float(means.max()) / 10 + 1e-9)

@@ -50,6 +50,7 @@ from edge.sources.timing import Timing
 from edge.sources.video import VideoFile
 from edge.speed import Estimator
 from edge.track import Tracker
+from edge.trend import Trend
 from edge.watch import CameraWatch
 from edge.zones import Zone
 from models import Model, load_catalogue
@@ -217,6 +218,7 @@ class Device:
         pipeline: Frames to passages.
         windows: Passages to windows.
         anonymity: Windows to releases.
+        trend: What many cars say about the calibration.
         outbox: Releases that wait for the broker.
         publisher: Outbox to broker.
         calibration: Of this site.
@@ -228,6 +230,7 @@ class Device:
     pipeline: Pipeline
     windows: Windows
     anonymity: Anonymity
+    trend: Trend
     outbox: Outbox
     publisher: Publisher
     calibration: Calibration
@@ -280,6 +283,8 @@ def assembled(
         counters = outbox.restored()
         windows.restore(counters)
         anonymity.restore(counters)
+        trend = Trend(calibration.id)
+        trend.restore(counters.trend)
         site_id = settings.site.id or calibration.site.id
         native = Native(city=settings.site.city, device=settings.site.device, site=site_id, lab=rules.lab)
         status = Status(
@@ -295,6 +300,7 @@ def assembled(
             pipeline=measuring_pipeline(calibration, detector or open_detector(model)),
             windows=windows,
             anonymity=anonymity,
+            trend=trend,
             outbox=outbox,
             publisher=Publisher(
                 queue=outbox,

@@ -145,8 +145,8 @@ class Outbox:
             self._unwritten.clear()
             self._forget_journal()
 
-    def checkpoint(self, windows_state: dict[str, Any]) -> None:
-        """Keep the counters of the open slots; a restart goes on from here.
+    def checkpoint(self, windows_state: dict[str, Any], trend_state: dict[str, Any] | None = None) -> None:
+        """Keep the counters of the open slots, and what the slow checks keep; a restart goes on from here.
 
         Raises:
             OutboxFull: It could not be written; the checkpoint before stays valid.
@@ -155,6 +155,8 @@ class Outbox:
         def keep(database: sqlite3.Connection) -> None:
             self._insert_unwritten(database)
             _put_counters(database, "windows", windows_state)
+            if trend_state is not None:
+                _put_counters(database, "trend", trend_state)
 
         with self._lock:
             self._write(keep, is_new=bool(self._unwritten))
@@ -166,7 +168,7 @@ class Outbox:
         with self._lock:
             rows = self._database.execute("SELECT name, body FROM counters").fetchall()
         bodies: dict[str, dict[str, Any]] = {name: json.loads(body) for name, body in rows}
-        return Counters(windows=bodies.get("windows"), anonymity=bodies.get("anonymity"))
+        return Counters(windows=bodies.get("windows"), anonymity=bodies.get("anonymity"), trend=bodies.get("trend"))
 
     # -------------------------------------------------------------------------------------------- the publishing side
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge.aggregate import Anonymity, Windows
 from edge.assembly import Device, heed_expiry
 from edge.clock import Clock, ClockState, utc_datetime
-from edge.domain import Frame, Passage, Settlement
+from edge.domain import Flag, Frame, Passage, Settlement
 from edge.errors import BadInput, OutboxFull, SnelliusError
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
@@ -131,7 +131,7 @@ class Service:
                 pipeline=device.pipeline,
                 windows=device.windows,
                 anonymity=device.anonymity,
-                watch=watch,
+                watch=self._noting(watch),
             ):
                 self._commit(settlement)
             if self._stop.is_set():
@@ -141,6 +141,16 @@ class Service:
             return self._end_of_clip(watch)
         finally:
             device.publisher.stop(LEAVE_S)
+
+    def _noting(self, watch: Watcher) -> Watcher:
+        """The watcher, after many cars together have been asked about the calibration."""
+
+        def noted(frame: Frame | None, passages: list[Passage]) -> None:
+            if sum(self._device.trend.add(passage) for passage in passages):  # every passage is added
+                self._checkpoint()
+            watch(frame, passages)
+
+        return noted
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
@@ -171,12 +181,20 @@ class Service:
             self._checkpoint()
         if now_ns - self._told_ns >= self._health_ns:
             self._tell_health(frame, now_ns)
+        self._heed_trend()
         self._tell_status()
         self._heed_expiry()
         failure = self._device.publisher.status.failure
         if failure is not None:
             self._checkpoint()
             raise SnelliusError(f"the publisher ended: {failure}")
+
+    def _heed_trend(self) -> None:
+        """What many cars say about the calibration stands in every window, as long as they say it."""
+        if self._device.trend.is_raised:
+            self._device.windows.mark_from_now(Flag.CALIBRATION_DRIFT)
+        else:
+            self._device.windows.unmark(Flag.CALIBRATION_DRIFT)
 
     def _heed_expiry(self) -> None:
         """A calibration may expire while the device runs, or be found expired when the clock is first set."""
@@ -204,7 +222,7 @@ class Service:
     def _checkpoint(self) -> None:
         self._checkpointed_ns = self._clock.boottime_ns()
         try:
-            self._device.outbox.checkpoint(self._device.windows.state())
+            self._device.outbox.checkpoint(self._device.windows.state(), self._device.trend.state())
         except OutboxFull as full:
             self._note_full(full)
         else:
@@ -238,8 +256,12 @@ class Service:
         clock = self._device.windows.anchor.state
         if self._device.calibration.is_expired(self._now()):
             yield StatusReason.CALIBRATION_OLD
+        if self._device.trend.is_raised:
+            yield StatusReason.CALIBRATION_DRIFT
         if self._device.pipeline.watch.stance is Stance.MOVED:
             yield StatusReason.CAMERA_MOVED
+        if self._device.pipeline.watch.is_blind:
+            yield StatusReason.CAMERA_UNCHECKED
         if clock is ClockState.UNSET:
             yield StatusReason.CLOCK_UNSET
         if clock is ClockState.HOLDOVER:

@@ -14,8 +14,8 @@ camera looks at something else, because at first nothing there has stood still. 
 Passages that overlap the time between the last comparison that was right and the end of the doubt lose their speed.
 
 Limits: a learnt reference knows nothing of what happened before the start. Where too little of the street can be
-recognised (night, fog, snow) nothing is claimed. Sway faster than a second averages out here and belongs to the
-uncertainty of speeds.
+recognised (night, fog, snow) nothing is claimed, and after two minutes status says so. Sway faster than a second
+averages out here and belongs to the uncertainty of speeds.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ STEADY_RAD = math.radians(0.02)  # spread of the last comparisons of a camera th
 MOST_TURN_RAD = math.radians(1.0)  # beyond, the unknown sideways shift alone costs more than 2 % of speed
 CHANGED_SHARE = 0.6  # of the corners stand still and are not the reference: it looks at something else
 SEEN_WITHIN_S = 15.0  # of the last right comparison: what changes slowly is the light
+BLIND_AFTER_S = 120.0  # without one comparison that tells anything; a queue of lorries is gone by then
 LEARN_FROM = 5  # pictures, CHECK_S apart
 DOUBTS_KEPT_S = 300.0  # passages are long gone then
 
@@ -94,6 +95,7 @@ class CameraWatch:
         self._looked_ns: int | None = None
         self._stood_ns: int | None = None  # last comparison that was right
         self._now_ns = 0
+        self._told_ns: int | None = None  # last comparison that told a rotation, or when watching began
         self._doubts: list[tuple[int, int | None]] = []  # from, to; None: not over
 
     @property
@@ -102,9 +104,16 @@ class CameraWatch:
         is_over = not self._doubts or (self._doubts[-1][1] or self._now_ns) < self._now_ns
         return None if is_over else Flag.CAMERA_MOVED
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether nothing of the street has been recognised for a while: a turn would go unnoticed."""
+        return self._told_ns is not None and self._now_ns - self._told_ns > BLIND_AFTER_S * 1e9
+
     def look(self, frame: Frame, detections: Detections) -> RoadPlane | None:
         """Take in a frame; the road plane to measure with from now on when that has changed, else None."""
         self._now_ns = frame.captured_ns
+        if self._told_ns is None:
+            self._told_ns = frame.captured_ns
         if self._looked_ns is not None and frame.captured_ns - self._looked_ns < CHECK_S * 1e9:
             return None
         self._looked_ns = frame.captured_ns
@@ -171,6 +180,7 @@ class CameraWatch:
             self._strange = self._strange + 1 if is_strange else 0
             return
         self._strange = 0
+        self._told_ns = self._now_ns
         self._sights.append(Sight(self._now_ns, comparison.rotation_rad, comparison.covariance))
         if self._is_right(self._sights[-1]):
             self._stood_ns = self._now_ns

@@ -71,6 +71,7 @@ class Zone:
             samples=path.samples,
             baseline_m=abs(path.position_m(last_s) - path.position_m(first_s)),
             length_m=path.length_m,
+            halfway_ns=None if speed is None else clock_zero_ns + round(middle_s * 1e9),
         )
 
     def _ends(self, path: Path, along: Floats, direction: Direction) -> tuple[float, float]:

@@ -135,6 +135,10 @@ class Windows:
             if self._frame_ns is None or slot.end_ns > self._frame_ns:
                 slot.marks |= self._standing
 
+    def unmark(self, flag: Flag) -> None:
+        """Slots that open from now on are no longer flagged; the one that is open stays so."""
+        self._standing -= {flag}
+
     def add(self, passage: Passage) -> None:
         """Count a passage in the slot of its middle, or in the earliest open slot when that has closed.
 

@@ -305,6 +305,7 @@ class Passage:
         samples: Boxes the estimate rests on.
         baseline_m: Distance along the road over which it was followed. [m]
         length_m: Estimated vehicle length, None when unknown. [m]
+        halfway_ns: When its reference crossed the middle of the zone; None when it was not measured. [ns]
     """
 
     direction: Direction
@@ -317,6 +318,7 @@ class Passage:
     samples: int
     baseline_m: float
     length_m: float | None
+    halfway_ns: int | None = None
 
     def __post_init__(self) -> None:
         if (self.speed is None) == (self.reason is None):

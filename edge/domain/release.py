@@ -38,6 +38,9 @@ class Flag(str, Enum):
     CAMERA_MOVED = "camera_moved"  # part of the time the camera did not stand as calibrated
     TOO_DARK = "too_dark"  # part of the time there was not enough light to measure
     CALIBRATION_EXPIRED = "calibration_expired"  # measured with an expired calibration, because the owner insisted
+    CALIBRATION_DRIFT = (
+        "calibration_drift"  # the traffic has looked different for a while: have the calibration checked
+    )
 
 
 class PrivacyRule(str, Enum):
@@ -405,10 +408,12 @@ class Counters:
     Attributes:
         windows: State of the windows at the last checkpoint; None when there is none.
         anonymity: State of the anonymity stage at the last settlement; None when there is none.
+        trend: What the slow checks keep; None when there is none.
     """
 
     windows: dict[str, Any] | None = None
     anonymity: dict[str, Any] | None = None
+    trend: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

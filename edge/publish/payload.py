@@ -338,10 +338,12 @@ class StatusReason(str, Enum):
     CAMERA_FROZEN = "camera_frozen"  # the picture does not change
     CAMERA_BLACK = "camera_black"  # the picture is black
     CAMERA_MOVED = "camera_moved"  # does not stand as calibrated
+    CAMERA_UNCHECKED = "camera_unchecked"  # nothing of the street can be recognised: a turn would go unnoticed
     CAMERA_SIZE = "camera_size"  # pictures of another size than calibrated
     FRAME_RATE = "frame_rate"  # too few frames
     TOO_DARK = "too_dark"  # not enough light to measure
     CALIBRATION_OLD = "calibration_old"  # has expired; what is measured with it is flagged
+    CALIBRATION_DRIFT = "calibration_drift"  # the traffic has looked different for a while; windows are flagged
     CLOCK_UNSET = "clock_unset"  # no time since the last boot
     CLOCK_HOLDOVER = "clock_holdover"  # no time server at the moment
     HOT = "hot"  # slowed down by heat

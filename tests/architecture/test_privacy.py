@@ -90,6 +90,7 @@ def test_a_passage_forgets_who_it_was() -> None:
         "samples",
         "baseline_m",
         "length_m",
+        "halfway_ns",
     }
 
 

@@ -11,7 +11,7 @@ from calibration.camera import Floats
 from calibration.drift import Reference
 from edge.domain import Detections, Flag, Frame, Pixels, Reason, TimeKind
 from edge.sources.video import VideoFile
-from edge.watch import CHECK_S, LEARN_FROM, NOTICED_WITHIN_S, CameraWatch, Stance
+from edge.watch import BLIND_AFTER_S, CHECK_S, LEARN_FROM, NOTICED_WITHIN_S, CameraWatch, Stance
 from tests.support.builders import S, a_passage
 from tests.support.street import STREET, demo_calibration
 from tests.support.turning import Turner, a_turn, in_the_dark, turned_camera
@@ -156,6 +156,28 @@ def test_nothing_is_claimed_in_the_dark(reference: Reference, pictures: list[Pix
 
     assert watched.watch.stance is Stance.STANDS
     assert watched.watch.moves == 0
+
+
+@pytest.mark.parametrize("after", [BLACK, np.full_like(BLACK, 200)], ids=["night", "fog"])
+def test_a_watch_that_recognises_nothing_says_so_until_it_sees_again(
+    reference: Reference, pictures: list[Pixels], after: Pixels
+) -> None:
+    watched = Watched(reference)
+    watched.sees(pictures[:5])
+    assert not watched.watch.is_blind
+    watched.sees([after] * round(BLIND_AFTER_S - 2))
+    assert not watched.watch.is_blind  # a lorry before the lens
+    watched.sees([after] * 4)
+    assert watched.watch.is_blind
+    assert watched.watch.moves == 0
+    watched.sees(pictures[5:7])
+    assert not watched.watch.is_blind
+
+
+def test_a_watch_that_cannot_learn_says_so_too() -> None:
+    watched = Watched(None)
+    watched.sees([BLACK] * round(BLIND_AFTER_S + 2))
+    assert watched.watch.is_blind
 
 
 def test_without_a_reference_one_is_learnt_in_the_first_seconds(seen_after: SeenAfter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from edge.assembly import assembled
 from edge.clock import Clock, LinuxClock, utc_ns_of
 from edge.domain import Binning, Direction, Flag, Frame, Passage, SpeedHistogram
 from edge.errors import BadInput
+from edge.outbox import Outbox
 from edge.publish.payload import Flow, State, Status, StatusReason
 from edge.service import Service
 from edge.settings import (
@@ -29,7 +31,8 @@ from edge.settings import (
     SourceSettings,
 )
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
-from tests.support.builders import MORNING
+from edge.trend import BLOCK, Trend
+from tests.support.builders import MORNING, a_passage
 from tests.support.mosquitto import Mosquitto, Subscriber, eventually
 from tests.support.street import LONG_AGO, MADE, a_road, a_vehicle, demo_calibration
 
@@ -236,6 +239,28 @@ def test_an_expired_calibration_that_is_allowed_marks_every_message(tmp_path: Pa
     assert sum(flow.count for flow in flows) == len(passages) == 4
     assert all(Flag.CALIBRATION_EXPIRED in flow.quality.flags for flow in flows)
     assert any(StatusReason.CALIBRATION_OLD in status.reasons for status in said)
+
+
+def test_traffic_that_has_looked_different_for_a_while_is_told_and_corrects_nothing(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    cars = Trend(demo_calibration().id)
+    for length_m in (4.4, 4.8, 4.8):  # three blocks: a reference, and two that differ from it
+        for _ in range(BLOCK):
+            cars.add(replace(a_passage(), length_m=length_m))
+    with Outbox(settings.outbox.file) as outbox:
+        outbox.checkpoint({"next_ordinal": 1, "slots": []}, cars.state())
+    with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
+        _, passages = _run(settings, a_road(*_traffic(4, every_s=6.0), lasts_s=35.0))
+        eventually(lambda: _state(platform) is State.STOPPED, what="status stopped")
+        flows, said = _flows(platform), [Status.model_validate_json(each.payload) for each in platform.on("/status")]
+    assert all(Flag.CALIBRATION_DRIFT in flow.quality.flags for flow in flows)
+    assert any(StatusReason.CALIBRATION_DRIFT in status.reasons for status in said)
+    for direction in Direction:
+        assert _together(flows, direction) == _histogram(passages, direction)
+    with Outbox(settings.outbox.file) as outbox:
+        assert outbox.restored().trend == cars.state()
 
 
 def test_a_calibration_that_expires_while_the_device_runs_ends_it_with_one_line(
