@@ -27,6 +27,7 @@ from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, 
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
 from edge.errors import BadInput
+from edge.motion import Cadence, MotionGate
 from edge.outbox import Outbox
 from edge.pipeline import Detector, PathEstimator, Pipeline
 from edge.publish import Endpoint, HomeAssistant, Native, NgsiLd, Profile, Publisher
@@ -56,6 +57,7 @@ from edge.zones import Zone
 from models import Model, load_catalogue
 
 APPROACH_M = 15.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
+MARGIN_M = 5.0  # and fitted this far before and after it
 SHOULDER_M = 4.0  # and this far beside it: a boxed vehicle's foot may seem to stand beside the lane
 LAB_LATENESS_S = 20.0  # a passage is certain about 10 s after it; who stands longer counts in a later slot, flagged
 
@@ -118,28 +120,40 @@ def known_model(name: str | None) -> Model:
 
 
 def measuring_pipeline(
-    calibration: Calibration, detector: Detector, *, estimator: PathEstimator | None = None
+    calibration: Calibration,
+    detector: Detector,
+    *,
+    estimator: PathEstimator | None = None,
+    has_gate: bool = False,
+    has_cadence: bool = False,
 ) -> Pipeline:
-    """The measuring half of the device for one site; another estimator takes part in comparisons only."""
+    """The measuring half of the device for one site.
+
+    Args:
+        calibration: Of this site.
+        detector: Finds road users.
+        estimator: Another one than ours, for comparisons only.
+        has_gate: Whether the detector rests while nothing moves; needs real pictures.
+        has_cadence: Whether it looks no more often than speeds need.
+    """
     site = calibration.site
     plane = calibration.zone_plane
     polygon_m = site.polygon_in_frame_m
-    low_m, high_m = polygon_m[:, 1].min(), polygon_m[:, 1].max()
+    along_m = (-APPROACH_M, site.length_m + APPROACH_M)
+    across_m = (float(polygon_m[:, 1].min()) - SHOULDER_M, float(polygon_m[:, 1].max()) + SHOULDER_M)
 
     def estimator_for(plane: RoadPlane) -> PathEstimator:
-        return estimator or Estimator(plane, zone_length_m=site.length_m)
+        return estimator or Estimator(plane, zone_length_m=site.length_m, margin_m=MARGIN_M)
 
     return Pipeline(
         plane=plane,
         detector=detector,
         watch=CameraWatch(plane, calibration.reference),
-        tracker=Tracker(
-            plane,
-            along_m=(-APPROACH_M, site.length_m + APPROACH_M),
-            across_m=(float(low_m) - SHOULDER_M, float(high_m) + SHOULDER_M),
-        ),
+        tracker=Tracker(plane, along_m=along_m, across_m=across_m),
         estimator_for=estimator_for,
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
+        gate=MotionGate(plane, along_m=along_m, across_m=across_m) if has_gate else None,
+        cadence=Cadence(stretch_m=site.length_m + 2 * MARGIN_M) if has_cadence else None,
     )
 
 
@@ -248,13 +262,14 @@ def assembled(
         settings: What to make.
         clock: The clocks of the machine.
         source: In place of the one in the settings.
-        detector: In place of the one in the settings.
+        detector: In place of the one in the settings; it is asked at every frame, because it may need no pictures.
 
     Raises:
         BadInput: A part cannot be made, or the parts do not fit together.
         CalibrationError: The calibration cannot be used.
         CatalogueError: There is no such model.
     """
+    is_sparing = detector is None and not settings.model.every_frame
     rules = rules_of(settings)
     broker_endpoint(settings)  # refuses what is wrong before anything is made
     calibration = Calibration.load(settings.calibration.file)
@@ -297,7 +312,9 @@ def assembled(
         )
         yield Device(
             source=source,
-            pipeline=measuring_pipeline(calibration, detector or open_detector(model)),
+            pipeline=measuring_pipeline(
+                calibration, detector or open_detector(model), has_gate=is_sparing, has_cadence=is_sparing
+            ),
             windows=windows,
             anonymity=anonymity,
             trend=trend,

@@ -1,21 +1,32 @@
 """Frames in, passages out. Composes the stages and adds nothing but order.
 
+The detector costs more than all the rest together, so it looks only when that can tell something: when the road has
+changed since it last looked, and when a speed needs another sample by now. As long as nothing changes it would say the
+same again, so what it saw last is repeated: standing vehicles stay known, those that left are gone.
+
 Everything here lives in memory and is forgotten with the vehicle. Nothing looks at a clock, a disk or a socket: time
 arrives in the frames, so a recording gives the same numbers at any pace.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from calibration.road_plane import RoadPlane
-from edge.domain import Detections, Flag, Frame, Passage, Path, Sightings, Trajectory
+from edge.domain import Detections, Flag, Floats, Frame, Passage, Path, Sightings, Trajectory
 from edge.localise import Localiser
+from edge.motion import Cadence, MotionGate, is_new, is_travelling
 from edge.track import LiveTrack, Tracker
 from edge.watch import CameraWatch
 from edge.zones import Turnstile, Zone
+
+STILL_S = 0.3  # between repeats of what was seen while nothing changes; new tracks end sooner than 0.35 s
+STALE_S = 5.0  # the detector looks after this time at the latest, changed or not
 
 
 class Detector(Protocol):
@@ -57,6 +68,8 @@ class Pipeline:
         tracker: Follows road users on that plane.
         estimator_for: Makes the estimator for a road plane.
         zone: Where speeds are measured.
+        gate: Tells when nothing on the road has changed; None: it always may have.
+        cadence: Tells how often to look at a road that changes; None: at every frame.
     """
 
     def __init__(
@@ -68,7 +81,14 @@ class Pipeline:
         tracker: Tracker,
         estimator_for: Callable[[RoadPlane], PathEstimator],
         zone: Zone,
+        gate: MotionGate | None = None,
+        cadence: Cadence | None = None,
     ) -> None:
+        self._gate = gate
+        self._cadence = cadence
+        self._detections = Detections.none()
+        self._looked_ns: int | None = None  # when the detector looked
+        self._followed_ns: int | None = None  # when the tracker was last told
         self._detector = detector
         self._localiser = Localiser(plane)
         self._tracker = tracker
@@ -80,6 +100,7 @@ class Pipeline:
         self.inferences = 0
         self.view: View | None = None
         self._zero_ns: int | None = None
+        self._stepped_ns: int | None = None
 
     @property
     def impaired_by(self) -> Flag | None:
@@ -94,15 +115,17 @@ class Pipeline:
         """
         if self._zero_ns is None:
             self._zero_ns = frame.captured_ns
-        detections = self._detector.detect(frame)
-        self.inferences += 1
-        plane = self.watch.look(frame, detections)
+        if self._since(self._stepped_ns, frame) <= 0:
+            raise ValueError(f"frames must be in order of time: {frame.captured_ns} ns after {self._stepped_ns} ns")
+        self._stepped_ns = frame.captured_ns
+        has_looked = self._is_due(frame) and self._look(frame)
+        plane = self.watch.look(frame, self._detections)
         if plane is not None:
             self._turn_to(plane)
-        time_s = (frame.captured_ns - self._zero_ns) / 1e9
-        sightings = self._localiser.locate(time_s, frame.captured_sigma_s, detections)
-        gone = self._tracker.follow(sightings)
-        self.view = View(sightings, self._tracker.live)
+        is_told = has_looked or self._since(self._followed_ns, frame) >= STILL_S
+        gone = self._follow(frame) if is_told else []
+        if has_looked and self._gate is not None:
+            self._gate.looked(self._travelling_boxes())
         through = self._turnstile.admit(self._passages(gone), frame.captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
@@ -112,9 +135,44 @@ class Pipeline:
         through = self._turnstile.admit(self._passages(self._tracker.finish()), 0) + self._turnstile.finish()
         return [self.watch.judged(passage) for passage in through]
 
+    def _is_due(self, frame: Frame) -> bool:
+        """Whether another sample would tell something by now, if the road has changed."""
+        if self._cadence is None:
+            return True
+        return self._since(self._looked_ns, frame) >= self._cadence.wait_s(self._tracker.live)
+
+    def _look(self, frame: Frame) -> bool:
+        """Ask the detector, unless nothing has changed since it last looked; whether it was asked."""
+        has_changed = self._gate is None or self._gate.has_changed(frame)
+        if not has_changed and self._since(self._looked_ns, frame) < STALE_S:
+            return False
+        self._detections = self._detector.detect(frame)
+        self._looked_ns = frame.captured_ns
+        self.inferences += 1
+        return True
+
+    def _follow(self, frame: Frame) -> list[Trajectory]:
+        """Tell the tracker what is on the road; the trajectories of those who have gone."""
+        time_s = (frame.captured_ns - (self._zero_ns or 0)) / 1e9
+        sightings = self._localiser.locate(time_s, frame.captured_sigma_s, self._detections)
+        gone = self._tracker.follow(sightings)
+        self._followed_ns = frame.captured_ns
+        self.view = View(sightings, self._tracker.live)
+        return gone
+
+    def _since(self, instant_ns: int | None, frame: Frame) -> float:
+        return math.inf if instant_ns is None else (frame.captured_ns - instant_ns) / 1e9
+
+    def _travelling_boxes(self) -> Floats:
+        """Boxes of everyone who travels, or is not known long enough to say, shape (n, 4). [px]"""
+        boxes = [track.box_xyxy_px for track in self._tracker.live if is_new(track) or is_travelling(track)]
+        return np.array(boxes).reshape(-1, 4)
+
     def _turn_to(self, plane: RoadPlane) -> None:
         self._localiser = Localiser(plane)
         self._tracker.turn_to(plane)
+        if self._gate is not None:
+            self._gate.turn_to(plane)
         self._estimator = self._estimator_for(plane)
 
     def _passages(self, trajectories: list[Trajectory]) -> list[Passage]:

@@ -147,6 +147,11 @@ class ModelSettings(_Section):
         description="A model of 'snellius models list'. Left out: the default of the catalogue.",
         examples=["nanodet-640"],
     )
+    every_frame: bool = Field(
+        default=False,
+        description="Run the detector on every frame, even when nothing moves: several times the work for the same "
+        "speeds. To compare with.",
+    )
 
 
 class HistogramSettings(_Section):

@@ -152,8 +152,11 @@ def replay_clip(
     passages_file: Path | None,
     aggregates_file: Path | None,
     annotated_file: Path | None,
+    every_frame: bool = False,
 ) -> Outcome:
     """Measures a clip and writes what was asked for.
+
+    The detector looks as often as the running device would; ``every_frame``: at every frame, to compare with.
 
     Raises:
         BadInput: Something does not exist, is malformed or does not fit; nothing was written then.
@@ -171,7 +174,9 @@ def replay_clip(
         windows, anonymity = counting(calibration=calibration, model=model, rules=rules, anchor=anchor)
         now = taken or datetime.now(timezone.utc)
         heed_expiry(calibration, windows, now=now, is_allowed=True, calibration_name=str(calibration_file))
-        pipeline = measuring_pipeline(calibration, open_detector(model))
+        pipeline = measuring_pipeline(
+            calibration, open_detector(model), has_gate=not every_frame, has_cadence=not every_frame
+        )
         files = [
             opened.enter_context(written_whole(file)) if file is not None else None
             for file in (passages_file, aggregates_file, annotated_file)

@@ -1,4 +1,4 @@
-"""``snellius replay``: the same pipeline on a recorded clip, every frame, with the same numbers each time."""
+"""``snellius replay``: the same pipeline on a recorded clip, no frame skipped, with the same numbers each time."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ def replay(
     slot_s: Annotated[
         int | None, typer.Option(help="Length of a slot in seconds.", show_default="900; 10 with --lab")
     ] = None,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="Run the detector on every frame, to compare with.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object with the summary.")] = False,
 ) -> None:
     """Measure a recorded clip.
@@ -65,6 +68,7 @@ def replay(
         passages_file=passages,
         aggregates_file=aggregates,
         annotated_file=annotate,
+        every_frame=every_frame,
     )
     if as_json:
         typer.echo(json.dumps(outcome.summary(), indent=2))

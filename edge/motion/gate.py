@@ -1,0 +1,190 @@
+"""The motion gate: has the road changed since the detector last looked?
+
+While it has not, the detector would say the same again, so it need not be asked. The picture is compared with the one
+that the detector saw last, not with a model of the background: a parked car, a stopped car and a bin are all part of
+that picture, and none of them leaves a ghost.
+
+The road and its approaches are laid out in squares of :data:`CELL_M`, seen from above, so that a vehicle covers as many
+squares far away as it does near by. The brightness of each is compared as a logarithm, less the median change of all:
+when the camera changes its exposure or a cloud passes, all squares change alike and none is reported. The median size
+of what is left is the noise of the picture, and only what stands out of it counts.
+
+The detector teaches the gate. Where a change turned out to be no road user (leaves, rain, the shadow of a flag,
+headlights from a side street), a larger change is asked for next time, there and, while nobody travels, a little
+everywhere; never more than :data:`MOST_CHANGE`: tyres, the shadow below a car and lamps at night change a road by far
+more. Where road users travel, and as time goes by, small changes count again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from calibration.road_plane import RoadPlane
+from edge.domain import Bools, Floats, Frame, Ints, Pixels
+
+CELL_M = 0.4  # a bicycle covers ten of them
+SHORT_SIDE_PX = 135  # the picture is averaged down to about this height
+LEAST_CHANGE = 0.07  # of the logarithm of brightness: 7 %, a little more than a step of one in dark places
+MOST_CHANGE = 0.4
+NOISE_SIGMAS = 4.0  # of the change of all squares: at night the sensor's noise is more than the least change
+SIGMA_OF_MEDIAN = 1.4826  # standard deviation over median of the absolute value, normal distribution
+DARK = 16.0  # added to brightness 0 to 255: below it a change is noise
+NEIGHBOURS = 3  # changes are counted in blocks of so many squares each way
+MIN_CHANGED = 4  # of the squares of a block; fewer is a drop of rain
+TAUGHT_SHARE = 0.25  # of the way to what would not have been reported, each time it was no road user
+TAUGHT_MARGIN = 1.25
+SENSITIVE_AGAIN_S = 120.0  # time constant of single squares
+COMMON_SENSITIVE_AGAIN_S = 60.0  # and of all together
+RECOVERY = 0.8  # of a raised bound, each time that a road user travels there
+BOX_MARGIN = 0.25  # of a box's width and height: its shadow and its glare on the road
+
+Values = npt.NDArray[np.float32]
+_LOGARITHMS: Values = np.log(np.arange(256, dtype=np.float32) + np.float32(DARK))
+
+
+class MotionGate:
+    """Watches a stretch of road.
+
+    Args:
+        plane: Road plane in the frame of the site's axis.
+        along_m: Stretch of road that is watched. [m]
+        across_m: Its extent left of the axis. [m]
+
+    Raises:
+        ValueError: nothing of that stretch is in the picture.
+    """
+
+    def __init__(self, plane: RoadPlane, *, along_m: tuple[float, float], across_m: tuple[float, float]) -> None:
+        self._along_m, self._across_m = along_m, across_m
+        self.turn_to(plane)
+
+    def turn_to(self, plane: RoadPlane) -> None:
+        """Go on with another road plane: the camera has turned. The detector must look again."""
+        shape, rows, pixels = _visible_cells(plane, self._along_m, self._across_m)
+        if not len(rows):
+            raise ValueError(f"nothing of the road {self._along_m} m along the axis is in the picture")
+        self._shape, self._cells, self._pixels = shape, rows, pixels
+        low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
+        width, height = plane.camera.image_size_px
+        self._step = max(1, round(height / SHORT_SIDE_PX))
+        x0, y0 = (int(edge) // self._step * self._step for edge in low)
+        columns = max(1, min((int(high[0]) - x0) // self._step + 1, (width - x0) // self._step))
+        lines = max(1, min((int(high[1]) - y0) // self._step + 1, (height - y0) // self._step))
+        skip = 2 if self._step % 2 == 0 else 1  # every second line is enough, and half the work
+        self._crop = slice(y0, y0 + lines * self._step, skip), slice(x0, x0 + columns * self._step)
+        self._small_px = columns, lines
+        at = ((pixels - [x0, y0]) // self._step).astype(np.intp)
+        self._index: Ints = np.clip(at[:, 1], 0, lines - 1) * columns + np.clip(at[:, 0], 0, columns - 1)
+        self._green: Pixels = np.empty((lines * self._step // skip, columns * self._step), dtype=np.uint8)
+        self._bounds: Values = np.full(len(rows), LEAST_CHANGE, dtype=np.float32)
+        self._common = 0.0  # a bound for all squares
+        self._travels: Bools = np.zeros(
+            len(rows), dtype=bool
+        )  # squares of the travelling, when the detector last looked
+        self._changed: Pixels = np.zeros(shape, dtype=np.uint8)
+        self._reference: Values | None = None  # as the detector saw it last
+        self._seen: Values | None = None
+        self._change: Values = np.zeros(len(rows), dtype=np.float32)
+        self._eased_ns: int | None = None
+
+    def has_changed(self, frame: Frame) -> bool:
+        """Whether something on the road is not as it was when the detector last looked."""
+        self._seen = self._brightness(frame.image_bgr)
+        if self._reference is None:
+            return True
+        self._ease(frame.captured_ns)
+        change = self._seen - self._reference
+        change -= _median(change)
+        self._change = np.abs(change, out=change)
+        noise = NOISE_SIGMAS * SIGMA_OF_MEDIAN * _median(self._change)
+        everywhere = np.float32(min(max(noise, self._common), MOST_CHANGE))
+        self._changed.reshape(-1)[self._cells] = self._change > np.maximum(self._bounds, everywhere)
+        blocks = cv2.boxFilter(
+            self._changed, cv2.CV_8U, (NEIGHBOURS, NEIGHBOURS), normalize=False, borderType=cv2.BORDER_CONSTANT
+        )
+        return bool(blocks.max() >= MIN_CHANGED)
+
+    def looked(self, travelling_xyxy_px: Floats) -> None:
+        """The detector has looked at the latest frame: what is there now is known, and what it made of the changes.
+
+        Args:
+            travelling_xyxy_px: Boxes of what travels, or may do so, shape (n, 4). Changes elsewhere were no road
+                user's. [px]
+        """
+        known = self._reference is not None
+        self._reference = self._seen
+        travels = _inside_any(self._pixels, travelling_xyxy_px)
+        travelled, self._travels = travels | self._travels, travels  # where it was is changed too
+        if not known:
+            return
+        self._bounds[travels] = np.maximum(RECOVERY * self._bounds[travels], LEAST_CHANGE)
+        harmless = (self._change > self._bounds) & ~travelled
+        if harmless.any():
+            wanted = np.minimum(TAUGHT_MARGIN * self._change[harmless], np.float32(MOST_CHANGE))
+            self._bounds[harmless] = _taught(self._bounds[harmless], wanted)
+            if not travelled.any():  # it may be everywhere: rain
+                self._common = float(_taught(self._common, float(np.median(wanted))))
+
+    def _ease(self, now_ns: int) -> None:
+        """Bounds that were raised sink back slowly; once a second is often enough."""
+        if self._eased_ns is None:
+            self._eased_ns = now_ns
+        passed_s = (now_ns - self._eased_ns) / 1e9
+        if passed_s >= 1.0:
+            self._eased_ns = now_ns
+            self._bounds = LEAST_CHANGE + np.float32(math.exp(-passed_s / SENSITIVE_AGAIN_S)) * (
+                self._bounds - np.float32(LEAST_CHANGE)
+            )
+            self._common *= math.exp(-passed_s / COMMON_SENSITIVE_AGAIN_S)
+
+    def _brightness(self, image_bgr: Pixels) -> Values:
+        """Logarithm of the brightness of each square, from green, which carries most of it."""
+        cv2.extractChannel(image_bgr[self._crop], 1, self._green)
+        small = cv2.resize(self._green, self._small_px, interpolation=cv2.INTER_AREA)
+        return np.asarray(_LOGARITHMS[small.reshape(-1)[self._index]])
+
+
+def _visible_cells(
+    plane: RoadPlane, along_m: tuple[float, float], across_m: tuple[float, float]
+) -> tuple[tuple[int, int], Ints, Floats]:
+    """The grid of squares (along, across), the flat numbers of those in the picture, and their pixels, shape (n, 2)."""
+    along = np.arange(along_m[0] + CELL_M / 2, along_m[1], CELL_M)
+    across = np.arange(across_m[0] + CELL_M / 2, across_m[1], CELL_M)
+    centres = np.stack(np.meshgrid(along, across, indexing="ij"), axis=-1).reshape(-1, 2)
+    pixels = plane.project(centres)
+    width, height = plane.camera.image_size_px
+    inside = np.isfinite(pixels).all(axis=1)
+    inside &= (np.nan_to_num(pixels, nan=-1.0) > [-0.5, -0.5]).all(axis=1)
+    inside &= (np.nan_to_num(pixels, nan=-1.0) < [width - 0.5, height - 0.5]).all(axis=1)
+    rows = np.flatnonzero(inside)
+    return (len(along), len(across)), rows, pixels[rows]
+
+
+def _median(values: Values) -> float:
+    """Upper middle value, without the care for NaN that costs most of the time of ``np.median``."""
+    middle = len(values) // 2
+    return float(np.partition(values, middle)[middle])
+
+
+def _taught(bounds: Any, wanted: Any) -> Any:
+    """Bounds raised part of the way to what is wanted."""
+    return bounds + np.float32(TAUGHT_SHARE) * np.maximum(wanted - bounds, 0)
+
+
+def _inside_any(pixels: Floats, boxes_xyxy_px: Floats) -> Bools:
+    """Which pixels lie in a box or close to it, shape (n,)."""
+    inside = np.zeros(len(pixels), dtype=bool)
+    for left, top, right, bottom in boxes_xyxy_px:
+        beside, beyond = BOX_MARGIN * (right - left), BOX_MARGIN * (bottom - top)
+        inside |= (
+            (pixels[:, 0] > left - beside)
+            & (pixels[:, 0] < right + beside)
+            & (pixels[:, 1] > top - beyond)
+            & (pixels[:, 1] < bottom + beyond)
+        )
+    return inside

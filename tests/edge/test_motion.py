@@ -1,0 +1,271 @@
+"""The detector looks when something moves and a speed needs it; whoever passes is measured as if it always looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.units import kmh_from_mps, mps_from_kmh
+from edge.assembly import measuring_pipeline
+from edge.domain import Direction, Floats, Frame, Passage, Pixels, TimeKind
+from edge.motion import Cadence, MotionGate
+from edge.pipeline import STALE_S
+from tests.support.painted import PaintedRoad, Stopping, Weather, a_street
+from tests.support.street import a_road, a_vehicle, demo_calibration
+
+NOBODY: Floats = np.empty((0, 4))
+ALONG_M, ACROSS_M = (-15.0, 35.0), (-8.0, 8.0)
+BACKWARD = Direction.BACKWARD
+
+
+def a_gate() -> MotionGate:
+    return MotionGate(demo_calibration().zone_plane, along_m=ALONG_M, across_m=ACROSS_M)
+
+
+def a_frame(picture: Pixels, at_s: float = 0.0) -> Frame:
+    return Frame(round(at_s * 1e9), 0.0005, TimeKind.PTS, picture)
+
+
+def on_the_road(along_m: float, across_m: float = -1.5, *, length_m: float = 4.4, height_m: float = 1.5) -> Floats:
+    """About the box of a vehicle, in pixels."""
+    plane = demo_calibration().zone_plane
+    u, v = plane.project(np.array([[along_m, across_m]]))[0]
+    scale = plane.pixels_per_metre(np.array([[along_m, across_m]]))[0]
+    return np.array([u - scale, v - height_m * scale, u + scale, v])
+
+
+def with_a_car(picture: Pixels, box: Floats, paint: int = 40) -> Pixels:
+    picture = picture.copy()
+    left, top, right, bottom = box.round().astype(int)
+    picture[max(top, 0) : bottom, max(left, 0) : right] = paint
+    return picture
+
+
+# ------------------------------------------------------------------------------------------------------------ the gate
+
+
+def test_before_the_detector_has_looked_everything_is_news() -> None:
+    gate = a_gate()
+    street = a_frame(a_street())
+    assert gate.has_changed(street)
+    assert gate.has_changed(street)
+    gate.looked(NOBODY)
+    assert not gate.has_changed(street)
+
+
+@pytest.mark.parametrize("along_m", [0.0, 10.0, 20.0, 30.0])
+def test_a_car_that_appears_is_noticed_in_its_first_frame(along_m: float) -> None:
+    box = on_the_road(along_m)
+    gate, street = a_gate(), a_street()
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    assert gate.has_changed(a_frame(with_a_car(street, box)))
+
+
+def test_a_car_that_the_detector_has_seen_is_no_news_until_it_moves() -> None:
+    gate, street = a_gate(), a_street()
+    parked = with_a_car(street, on_the_road(8.0))
+    gate.has_changed(a_frame(parked))
+    gate.looked(NOBODY)
+    assert not gate.has_changed(a_frame(parked))
+    assert gate.has_changed(a_frame(with_a_car(street, on_the_road(8.5))))
+    gate.looked(NOBODY)
+    assert gate.has_changed(a_frame(street)), "it has left"
+    gate.looked(NOBODY)
+    assert not gate.has_changed(a_frame(street)), "and leaves no ghost"
+
+
+def test_what_moves_beside_the_road_is_no_news() -> None:
+    gate, street = a_gate(), a_street()
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    sky = street.copy()
+    sky[:60] = 250
+    assert not gate.has_changed(a_frame(sky))
+
+
+@pytest.mark.parametrize("gain", [0.55, 0.8, 1.3, 1.7])
+def test_another_exposure_is_no_news_and_hides_nobody(gain: float) -> None:
+    gate, street = a_gate(), a_street()
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    assert not gate.has_changed(a_frame(cv2.convertScaleAbs(street, alpha=gain)))
+    with_car = with_a_car(street, on_the_road(10.0))
+    assert gate.has_changed(a_frame(cv2.convertScaleAbs(with_car, alpha=gain)))
+
+
+def noisy(picture: Pixels, rng: np.random.Generator, sigma: float) -> Pixels:
+    noise = rng.normal(0.0, sigma, picture.shape[:2])
+    return np.clip(picture + noise[:, :, None], 0, 255).astype(np.uint8)
+
+
+def test_at_night_sensor_noise_lets_the_detector_sleep_and_a_car_without_much_light_wakes_it() -> None:
+    rng, gate = np.random.default_rng(1), a_gate()
+    street = a_street(brightness=22)
+    looks = 0
+    for number in range(200):
+        if gate.has_changed(a_frame(noisy(street, rng, 4.0), number / 10)):
+            gate.looked(NOBODY)
+            looks += number >= 50
+    assert looks < 15
+    dim = with_a_car(street, on_the_road(12.0), paint=60)
+    assert gate.has_changed(a_frame(noisy(dim, rng, 4.0), 20.1))
+
+
+@dataclass
+class Leaves:
+    """A tree's shadow that sways over a part of the road."""
+
+    along_m: float = 6.0
+
+    def __call__(self, picture: Pixels, time_s: float) -> Pixels:
+        left, _, right, bottom = on_the_road(self.along_m).round().astype(int)
+        sway = round(8 * np.sin(2.1 * time_s) + 5 * np.sin(5.3 * time_s))
+        shaded = picture.copy()
+        shaded[bottom - 20 : bottom + 25, left + sway : right + 60 + sway] //= 2
+        return shaded
+
+
+def rain(picture: Pixels, time_s: float) -> Pixels:
+    """Bright streaks at random places."""
+    rng = np.random.default_rng(round(time_s * 1000))
+    wet = picture.copy()
+    for x, y in zip(rng.integers(0, 960, 250), rng.integers(0, 520, 250)):
+        wet[y : y + 14, x : x + 1] = 200
+    return wet
+
+
+@pytest.mark.parametrize("weather", [Leaves(), rain], ids=["leaves", "rain"])
+def test_the_detector_teaches_the_gate_what_is_no_road_user(weather: Weather) -> None:
+    gate, street = a_gate(), a_street()
+    looked_s = []
+    for number in range(400):
+        at_s = number / 10
+        if gate.has_changed(a_frame(weather(street, at_s), at_s)):
+            gate.looked(NOBODY)
+            looked_s.append(at_s)
+    assert sum(at_s > 20.0 for at_s in looked_s) < 40, "it looks at a fifth of the pictures or fewer"
+    for along_m in (4.0, 6.0, 12.0):
+        with_car = with_a_car(street, on_the_road(along_m), paint=25)
+        assert gate.has_changed(a_frame(weather(with_car, 41.0), 41.0)), "a car counts as before, there as elsewhere"
+
+
+def test_a_gate_without_road_in_the_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing of the road"):
+        MotionGate(demo_calibration().zone_plane, along_m=(0.0, 20.0), across_m=(300.0, 310.0))
+
+
+# --------------------------------------------------------------------------------------------------------- the cadence
+
+
+@dataclass(frozen=True)
+class Someone:
+    velocity_mps: Floats
+    seen: int = 10
+
+
+def driving(speed_kmh: float, seen: int = 10) -> Someone:
+    return Someone(np.array([mps_from_kmh(speed_kmh), 0.0]), seen)
+
+
+def test_the_faster_the_fastest_the_sooner_the_next_look() -> None:
+    cadence = Cadence(stretch_m=30.0)
+    waits = [cadence.wait_s([driving(speed), driving(10.0)]) for speed in (15.0, 30.0, 50.0, 80.0, 110.0)]
+    assert waits == sorted(waits, reverse=True)
+    assert waits[0] > 2 * waits[-2]
+
+
+def test_a_smaller_sigma_costs_more_looks() -> None:
+    fast = [driving(90.0)]
+    assert Cadence(stretch_m=30.0, sigma_mps=0.05).wait_s(fast) < Cadence(stretch_m=30.0, sigma_mps=0.3).wait_s(fast)
+
+
+def test_who_is_new_or_not_yet_seen_is_looked_at_soon() -> None:
+    cadence = Cadence(stretch_m=30.0)
+    assert cadence.wait_s([]) <= 0.1
+    assert cadence.wait_s([driving(15.0), driving(0.0, seen=1)]) <= 0.1
+    assert cadence.wait_s([driving(15.0)]) > 0.1
+
+
+# -------------------------------------------------------------------------------------------------------- the pipeline
+
+TRAFFIC = (
+    a_vehicle(speed_kmh=31.0, middle_s=4.0),
+    a_vehicle(speed_kmh=45.0, middle_s=5.0, direction=BACKWARD),
+    a_vehicle(speed_kmh=54.0, middle_s=15.0),
+)
+
+
+def measured(road: PaintedRoad, *, sparing: bool) -> list[Passage]:
+    pipeline = measuring_pipeline(demo_calibration(), road, has_gate=sparing, has_cadence=sparing)
+    passages = [passage for frame in road.frames() for passage in pipeline.step(frame)] + pipeline.finish()
+    assert pipeline.inferences == len(road.looks)
+    return sorted(passages, key=lambda passage: passage.middle_ns)
+
+
+def a_wild_night(picture: Pixels, time_s: float) -> Pixels:
+    """Dark, with leaves and rain, a camera that changes its exposure, and noise."""
+    dim = rain(Leaves()(picture, time_s), time_s) // 5
+    return noisy(cv2.convertScaleAbs(dim, alpha=1.0 + 0.2 * np.sin(time_s)), np.random.default_rng(1), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("weather", "share"),
+    [pytest.param(None, 0.35, id="day"), pytest.param(a_wild_night, 0.7, id="wild night")],
+)
+def test_everyone_is_measured_with_a_fraction_of_the_looks(weather: Weather | None, share: float) -> None:
+    frames_hz, lasts_s = 20.0 if weather is None else 10.0, 20.0
+    road = PaintedRoad(a_road(*TRAFFIC, lasts_s=lasts_s, rate_hz=frames_hz), weather=weather)
+    passages = measured(road, sparing=True)
+    assert len(passages) == len(TRAFFIC)
+    for vehicle, passage in zip(TRAFFIC, passages):
+        assert passage.direction is vehicle.direction
+        assert passage.speed is not None
+        tolerance_mps = max(2 * passage.speed.sigma_mps, 0.02 * vehicle.speed_mps)
+        assert passage.speed.speed_mps == pytest.approx(vehicle.speed_mps, abs=tolerance_mps)
+        assert kmh_from_mps(passage.speed.sigma_mps) < 1.2
+    assert len(road.looks) < share * lasts_s * frames_hz
+
+
+def test_an_empty_street_is_looked_at_now_and_then() -> None:
+    road = PaintedRoad(a_road(lasts_s=12.0, rate_hz=10.0))
+    assert measured(road, sparing=True) == []
+    assert len(road.looks) == 1 + 11 // STALE_S
+
+
+def test_who_waits_in_the_zone_stays_known_while_the_detector_rests() -> None:
+    """It stands before the middle of the zone and goes on: one passage, not two and not none."""
+    waiting = Stopping(mps_from_kmh(30.0), middle_s=4.0, lateral_m=-1.5, stops_at_m=-3.0, stands_s=9.0)
+    always = PaintedRoad(a_road(waiting, lasts_s=22.0, rate_hz=10.0))
+    rested = PaintedRoad(a_road(waiting, lasts_s=22.0, rate_hz=10.0))
+    (expected,) = measured(always, sparing=False)
+    (passage,) = measured(rested, sparing=True)
+    assert passage.direction is expected.direction
+    assert passage.reason is expected.reason
+    assert len(rested.looks) < len(always.looks) / 2
+
+
+def test_a_parked_car_that_starts_is_seen_from_its_first_metre() -> None:
+    starts = Stopping(mps_from_kmh(30.0), middle_s=2.0, lateral_m=-1.5, stops_at_m=-9.0, stands_s=8.0)
+    road = PaintedRoad(a_road(starts, lasts_s=12.0, rate_hz=10.0))
+    measured(road, sparing=True)
+    goes_s = starts.middle_s - 9.0 / starts.speed_mps + 8.0
+    assert any(goes_s < look <= goes_s + 0.2 for look in road.looks)
+
+
+def test_the_same_pictures_give_the_same_looks_and_passages() -> None:
+    roads = [PaintedRoad(a_road(*TRAFFIC[:1], lasts_s=8.0, rate_hz=10.0), weather=Leaves()) for _ in range(2)]
+    first, second = (measured(road, sparing=True) for road in roads)
+    assert first == second
+    assert roads[0].looks == roads[1].looks
+
+
+def test_frames_out_of_order_are_refused_also_while_nothing_moves() -> None:
+    pipeline = measuring_pipeline(demo_calibration(), PaintedRoad(a_road(lasts_s=1.0)), has_gate=True, has_cadence=True)
+    frame = a_frame(a_street(), 1.0)
+    pipeline.step(frame)
+    with pytest.raises(ValueError, match="in order of time"):
+        pipeline.step(replace(frame))
