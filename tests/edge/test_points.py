@@ -1,0 +1,100 @@
+"""Tracks of points: what may be measured from them, and what must be refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.domain import Floats, Reason
+from edge.speed import PointSpeed, speed_of_points
+
+RATE_HZ = 50.0
+ZONE_M = (20.0, 45.0)
+
+
+def a_track(
+    speed_mps: float, *, from_m: float = 50.0, to_m: float = 16.0, noise_m: float = 0.05, seed: int = 1
+) -> tuple[Floats, Floats]:
+    """Instants and places of a vehicle that comes nearer."""
+    times = np.arange(0.0, (from_m - to_m) / speed_mps, 1 / RATE_HZ)
+    return times, from_m - speed_mps * times + np.random.default_rng(seed).normal(0.0, noise_m, len(times))
+
+
+def measured(times_s: Floats, along_m: Floats) -> PointSpeed:
+    """With a camera that sees 4 px as 6 cm at 20 m and as 30 cm at 45 m."""
+    return speed_of_points(times_s, along_m, 0.06 * (along_m / 20.0) ** 2, ZONE_M)
+
+
+@pytest.mark.parametrize("speed_mps", [8.0, 14.0, 25.0])
+def test_a_clean_track_gives_its_speed_within_two_sigma(speed_mps: float) -> None:
+    errors, sigmas = [], []
+    for seed in range(20):
+        found = measured(*a_track(speed_mps, seed=seed))
+        assert found.problem is None
+        assert found.speed_mps is not None
+        assert found.sigma_mps is not None
+        errors.append(found.speed_mps + speed_mps)
+        sigmas.append(found.sigma_mps)
+    assert abs(np.mean(errors)) < 0.005 * speed_mps
+    assert np.all(np.abs(errors) < 2 * np.array(sigmas))
+
+
+def test_a_track_that_sticks_to_the_edge_of_the_picture_is_measured_where_it_moved() -> None:
+    times, along = a_track(20.0)
+    stuck = np.arange(1, 30) / RATE_HZ
+    found = measured(np.append(times, times[-1] + stuck), np.append(along, np.full(len(stuck), along[-1])))
+    assert found.problem is None
+    assert found.speed_mps == pytest.approx(-20.0, rel=0.01)
+
+
+@pytest.mark.parametrize("leap_m", [-6.0, 2.0, 6.0])
+def test_a_leap_to_another_feature_of_the_vehicle_costs_nothing(leap_m: float) -> None:
+    times, along = a_track(20.0)
+    along[len(along) // 3 :] += leap_m
+    found = measured(times, along)
+    assert found.problem is None
+    assert found.speed_mps == pytest.approx(-20.0, rel=0.015)
+
+
+def test_a_leap_to_a_vehicle_of_another_speed_is_left_out() -> None:
+    times, along = a_track(20.0, to_m=26.0)
+    later, behind = a_track(13.0, from_m=38.0, to_m=30.0)
+    found = measured(np.append(times, times[-1] + 1 / RATE_HZ + later), np.append(along, behind))
+    assert found.problem is None
+    assert found.speed_mps == pytest.approx(-20.0, rel=0.015)
+
+
+def test_a_track_that_slows_down_as_no_driver_does_is_refused() -> None:
+    times = np.arange(0.0, 2.4, 1 / RATE_HZ)
+    along = 50.0 - 22.0 * times + 3.2 * times**2
+    assert measured(times, along).problem is Reason.INCONSISTENT
+
+
+def test_noise_that_no_vehicle_makes_is_refused() -> None:
+    times, along = a_track(20.0, noise_m=2.0)
+    found = measured(times, along)
+    assert found.problem is not None
+
+
+def test_a_few_metres_are_not_enough() -> None:
+    assert measured(*a_track(20.0, from_m=24.0, to_m=19.0)).problem is Reason.SHORT_BASELINE
+
+
+def test_a_standing_point_has_no_speed() -> None:
+    times = np.arange(0.0, 2.0, 1 / RATE_HZ)
+    found = measured(times, np.full(len(times), 30.0))
+    assert found.speed_mps is None
+    assert found.problem is Reason.TOO_FEW_SAMPLES
+
+
+def test_two_points_are_too_few() -> None:
+    found = measured(np.array([0.0, 0.02]), np.array([30.0, 29.6]))
+    assert found.speed_mps is None
+    assert found.problem is Reason.TOO_FEW_SAMPLES
+
+
+def test_half_a_zone_makes_the_mean_speed_through_it_less_certain() -> None:
+    whole, half = measured(*a_track(20.0)), measured(*a_track(20.0, from_m=32.0))
+    assert whole.sigma_mps is not None
+    assert half.sigma_mps is not None
+    assert half.sigma_mps > 1.5 * whole.sigma_mps
