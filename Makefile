@@ -12,6 +12,7 @@ INSTALL := $(PIP) install --constraint requirements.lock --editable
 MADE    := $(VENV)/.made
 DEMO    := $(VENV)/.installed-demo
 TEST    := $(VENV)/.installed-test
+BENCH   := .venv-bench/.installed
 INPUTS  := pyproject.toml requirements.lock
 SOURCES := edge calibration models tests $(wildcard benchmarks)
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -39,11 +40,13 @@ check: $(TEST)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(TEST)
+bench: $(TEST) $(BENCH)
 	$(BIN)/python -m benchmarks.throughput
 	@if [ -d $(SHARED)/scenes ]; then \
-		$(BIN)/python -m benchmarks.accuracy scenes $(SHARED)/scenes && \
-		$(BIN)/python -m benchmarks.accuracy clips $(SHARED)/clips; \
+		.venv-bench/bin/python -m pytest -q --override-ini addopts=--strict-markers tests/bench && \
+		.venv-bench/bin/python -m benchmarks.accuracy scenes $(SHARED)/scenes && \
+		.venv-bench/bin/python -m benchmarks.accuracy clips $(SHARED)/clips && \
+		.venv-bench/bin/python -m benchmarks.accuracy brno $(SHARED)/groundtruth; \
 	else echo "accuracy needs the evaluation footage: make bench SHARED=its folder"; fi
 
 # ---------------------------------------------------------------------------------------------------- environments
@@ -57,6 +60,14 @@ $(TEST): $(INPUTS) | $(MADE)
 	@echo "installing Snellius and what tests it into $(VENV) (a few minutes the first time)"
 	$(INSTALL) '.[demo,test]'
 	@touch $@ $(DEMO)
+
+# In an environment of its own: the libraries that accuracy is compared with bring opencv-python beside ours.
+$(BENCH): $(INPUTS)
+	$(PYTHON) -m venv .venv-bench
+	@echo "installing Snellius and what it is compared with into .venv-bench"
+	.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install --constraint requirements.lock \
+		--editable '.[bench,test]'
+	@touch $@
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -86,14 +97,14 @@ programs:
 test-ultralytics:
 	$(PYTHON) -m venv .venv-ultralytics
 	@echo "installing Ultralytics and torch into .venv-ultralytics (gigabytes)"
-	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]'
+	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]' shapely
 	.venv-ultralytics/bin/python -m pytest --override-ini addopts=--strict-markers tests/ultralytics
 
 lock: | $(MADE)
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-annotate \
-		--extra demo --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+		--extra bench --extra demo --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .venv-ultralytics build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .venv-ultralytics build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +27,7 @@ from edge.detect import open_detector
 from edge.domain import Detections, Floats, Frame, TimeKind
 from edge.pipeline import PathEstimator
 from edge.sources.video import VideoFile
+from models import Head, Model, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 SURVEYED = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -49,9 +53,18 @@ class Recording:
         self.declared_hz = declared_hz
 
     @classmethod
-    def of(cls, clip: Path, model: str | None) -> Recording:
-        """Detect every frame of a clip once."""
-        detector = open_detector(known_model(model))
+    def of(cls, clip: Path, model: Model, keep: Path | None = None) -> Recording:
+        """Detect every frame of a clip once.
+
+        Args:
+            clip: A video file.
+            model: What detects.
+            keep: Folder in which detections are kept and looked for, by the checksums of clip and model; None: nowhere.
+        """
+        kept = keep / f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}.npz" if keep else None
+        if kept is not None and kept.exists():
+            return cls.load(kept)
+        detector = open_detector(model)
         with VideoFile(clip) as source:
             frames = [
                 (frame.captured_ns, frame.captured_sigma_s, frame.time_kind, detector.detect(frame))
@@ -63,7 +76,48 @@ class Recording:
                     transient=True,
                 )
             ]
-            return cls(frames, source.size_px, source.timing.declared_hz or 25.0)
+            recording = cls(frames, source.size_px, source.timing.declared_hz or 25.0)
+        if kept is not None:
+            recording.save(kept)
+        return recording
+
+    @classmethod
+    def load(cls, file: Path) -> Recording:
+        """Read what :meth:`save` wrote."""
+        with np.load(file) as kept:
+            ends = np.cumsum(kept["counts"])[:-1]
+            columns = (np.split(kept[name], ends) for name in ("boxes_xyxy_px", "scores", "labels"))
+            frames = [
+                (int(captured_ns), float(sigma_s), TimeKind(kind), Detections(*parts))
+                for captured_ns, sigma_s, kind, *parts in zip(
+                    kept["captured_ns"], kept["sigma_s"], kept["time_kind"].tolist(), *columns
+                )
+            ]
+            width, height = kept["size_px"].tolist()
+            return cls(frames, (width, height), float(kept["declared_hz"]))
+
+    def save(self, file: Path) -> None:
+        """Write the detections into a file of arrays."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        instants, sigmas, kinds, detections = zip(*self._frames)
+        np.savez_compressed(
+            file,
+            captured_ns=np.array(instants),
+            sigma_s=np.array(sigmas),
+            time_kind=np.array([kind.value for kind in kinds]),
+            counts=np.array([len(found) for found in detections]),
+            boxes_xyxy_px=np.concatenate([found.boxes_xyxy_px for found in detections]),
+            scores=np.concatenate([found.scores for found in detections]),
+            labels=np.concatenate([found.labels for found in detections]),
+            size_px=np.array(self.size_px),
+            declared_hz=self.declared_hz,
+        )
+
+    @property
+    def instants_s(self) -> Floats:
+        """When the frames were taken, since the first one, shape (frames,). [s]"""
+        instants = np.array([frame[0] for frame in self._frames])
+        return np.asarray((instants - instants[0]) / 1e9)
 
     def frames(self) -> Iterable[Frame]:
         """Frames without a picture."""
@@ -76,9 +130,10 @@ class Recording:
         """What the detector saw in that frame."""
         return self._detections[frame.captured_ns]
 
-    def every(self, step: int) -> Recording:
-        """As a camera with a lower frame rate would have seen it."""
-        return Recording(self._frames[::step], self.size_px, self.declared_hz / step)
+    def at_rate(self, hertz: float) -> Recording:
+        """As a camera of a lower frame rate would have seen it: the first frame of every period."""
+        _, first = np.unique(np.floor(self.instants_s * hertz + 1e-6), return_index=True)
+        return Recording([self._frames[number] for number in first], self.size_px, hertz)
 
     def dropping(self, share: float, rng: np.random.Generator) -> Recording:
         """With a share of the frames lost at random."""
@@ -105,14 +160,52 @@ class Recording:
         return Recording(frames, self.size_px, self.declared_hz)
 
 
+def chosen_model(name: str | None, head: str | None = None) -> Model:
+    """A model of the catalogue, or a file.
+
+    Args:
+        name: Of the catalogue, or a path; None: the catalogue's default.
+        head: How the answer of a file is read: an ONNX file of COCO classes that runs without Ultralytics; None: the
+            file is left to Ultralytics.
+    """
+    model = known_model(name)
+    if head is None:
+        return model
+    return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=known_model(None).classes)
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
 def passages_of(
     recording: Recording,
     calibration: Calibration,
-    estimator: Callable[[Calibration], PathEstimator] | None = None,
+    *,
+    clip: Path | None = None,
+    every_frame: bool = False,
+    estimator: PathEstimator | None = None,
 ) -> list[dict[str, Any]]:
-    """The passages of a recording, as ``snellius replay --passages`` writes them."""
-    pipeline = measuring_pipeline(calibration, recording, estimator=estimator and estimator(calibration))
-    passages = [passage for frame in recording.frames() for passage in pipeline.step(frame)] + pipeline.finish()
+    """The passages of a recording, as ``snellius replay --passages`` writes them.
+
+    Args:
+        recording: What a detector sees in each frame, if it is asked.
+        calibration: Of the site.
+        clip: The file of the recording: its pictures tell the motion gate when the detector may rest. Without them it
+            only looks no more often than speeds need.
+        every_frame: The detector looks at every frame.
+        estimator: Another one than ours, to compare with.
+    """
+    pipeline = measuring_pipeline(
+        calibration,
+        recording,
+        estimator=estimator,
+        has_gate=clip is not None and not every_frame,
+        has_cadence=not every_frame,
+    )
+    with VideoFile(clip) if clip is not None else nullcontext() as source:
+        frames = recording.frames() if source is None else source.frames()
+        passages = [passage for frame in frames for passage in pipeline.step(frame)] + pipeline.finish()
     return [row(passage) for passage in sorted(passages, key=lambda passage: passage.left_ns)]
 
 
@@ -159,6 +252,8 @@ class Scorers:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def percentile(values: Floats, percent: float) -> float:
-    """A percentile as a plain number; NaN of nothing."""
-    return float(np.percentile(values, percent)) if len(values) else float("nan")
+def cell(value: float | None, digits: int = 2) -> str:
+    """A figure as a table shows it."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"

@@ -52,7 +52,7 @@ def open_detector(model: Model, *, threads: int = 2, region_px: tuple[int, int, 
     detector = OnnxDetector(
         file, classes=_road_users(model), head=model.head or Head.CLASSIC, threads=threads, region_px=region_px
     )
-    if detector.input_px != model.input_px:
+    if model.input_px not in (None, detector.input_px):
         raise BadInput(
             f"model {model.name}: expected an input of {model.input_px} px, the file has {detector.input_px}"
         )

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.evaluation import Recording, Scorers, passages_of, surveyed
+from benchmarks.clips import counted
+from benchmarks.evaluation import Recording, Scorers, chosen_model, passages_of, surveyed
 from calibration import Calibration, parse_image_size
 from tests.support.clips import ROOT, evaluation_file
 
@@ -32,7 +33,7 @@ COUNTED = {
 
 @cache
 def recording_of(clip: Path) -> Recording:
-    return Recording.of(clip, None)
+    return Recording.of(clip, chosen_model(None))
 
 
 def survey_of(truth: Path, out: Path, *noise: str) -> Calibration:
@@ -83,19 +84,10 @@ def test_real_traffic_is_counted_as_people_saw_it(clip: str) -> None:
     for passage in passages:
         assert passage["exit_s"] > passage["enter_s"]
         assert passage["speed_kmh"] is None or (math.isfinite(passage["speed_kmh"]) and passage["sigma_kmh"] > 0)
-    counted = _scored(footage, events, passages, (CLIPS / f"{stem}.map").read_text(encoding="utf-8").strip())
-    for direction, figures in counted.items():
+    directions = (CLIPS / f"{stem}.map").read_text(encoding="utf-8").strip()
+    for direction, figures in counted(Scorers.beside(footage.parent), footage, passages, events, directions).items():
         assert figures["missed"] <= min(1, COUNTED[clip]), (direction, figures)
         assert figures["false"] <= COUNTED[clip], (direction, figures)
-
-
-def _scored(footage: Path, events: Path, passages: list[dict[str, Any]], directions: str) -> dict[str, Any]:
-    lines = "".join(json.dumps(passage) + "\n" for passage in passages)
-    scorer = Scorers.beside(events.parent).folder / "score_counts.py"
-    command = [sys.executable, scorer, footage, "/dev/stdin", events, "--map", directions, "--json"]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
-    counted: dict[str, Any] = json.loads(done.stdout)
-    return counted
 
 
 @pytest.mark.parametrize("clip", ["city-street-parked-cars-vfr.mp4", "parkway-approach-320x240.avi"])
