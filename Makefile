@@ -84,9 +84,15 @@ $(MADE):
 # Programs that the tests use, each with Debian's package. Some live in /usr/sbin, which is not on everybody's path.
 PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace chromedriver:chromium-driver
 
+# An RTSP server, for Debian's Python: GStreamer's, with an H.264 encoder.
+RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-good python3-gi
+HAS_RTSP := import gi; gi.require_version("GstRtspServer", "1.0"); from gi.repository import Gst, GstRtspServer; \
+	Gst.init(None); names = ("videotestsrc", "openh264enc", "rtph264pay"); assert all(map(Gst.ElementFactory.find, names))
+
 programs:
 	@missing=""; for pair in $(PROGRAMS); do \
 		PATH="$$PATH:/usr/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	/usr/bin/python3 -c '$(HAS_RTSP)' 2>/dev/null || missing="$$missing $(RTSP_SERVER)"; \
 	[ -z "$$missing" ] || { \
 		echo "installing what the tests use:$$missing"; \
 		$(SUDO) apt-get update -qq && \

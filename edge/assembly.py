@@ -47,6 +47,9 @@ from edge.publish.payload import (
     WindowRule,
 )
 from edge.settings import MqttSettings, Settings, SourceSettings
+from edge.sources.address import kind_of
+from edge.sources.live import FIRST_PICTURE_S, LiveSource
+from edge.sources.opening import open_source
 from edge.sources.timing import Timing
 from edge.sources.video import VideoFile
 from edge.speed import Estimator
@@ -276,8 +279,10 @@ def assembled(
     model = known_model(settings.model.name)
     with ExitStack() as opened:
         if source is None:
-            source = opened.enter_context(VideoFile(settings.source.url, loop=settings.source.loop))
-        refuse_other_size(source, settings.source.url, calibration, str(settings.calibration.file))
+            source = source_of(settings.source, size_px=calibration.image_size_px, patience_s=None)
+            opened.enter_context(source)
+        if not isinstance(source, LiveSource):  # a camera may come back with the right size; a file never will
+            refuse_other_size(source, settings.source.url, calibration, str(settings.calibration.file))
         windows, anonymity = counting(
             calibration=calibration, model=model, rules=rules, anchor=_anchor(settings.source, clock)
         )
@@ -334,6 +339,29 @@ def assembled(
         )
 
 
+def source_of(
+    source: SourceSettings, *, size_px: tuple[int, int] | None = None, patience_s: float | None = FIRST_PICTURE_S
+) -> VideoFile | LiveSource:
+    """The source of the settings: a context manager whose ``frames()`` are there inside.
+
+    Args:
+        source: Which.
+        size_px: Width and height that a camera must deliver; None: whatever it does. [px]
+        patience_s: How long ``frames()`` of a camera waits for a picture; None: for ever. [s]
+
+    Raises:
+        BadInput: A file cannot be opened, or the password of a camera cannot be read.
+    """
+    return open_source(
+        source.url,
+        loop=source.loop,
+        size_px=size_px,
+        username=source.username,
+        password_file=source.password_file,
+        patience_s=patience_s,
+    )
+
+
 def rules_of(settings: Settings) -> Rules:
     """How passages become windows, in lab mode or not."""
     return Rules(
@@ -382,7 +410,9 @@ def also_spoken(mqtt: MqttSettings, native: Native) -> list[Profile]:
 
 
 def _anchor(source: SourceSettings, clock: Clock) -> ClockAnchor:
-    """A file played in real time happens now, unless it is said when it was filmed."""
+    """A camera shows now; so does a file played in real time, unless it is said when it was filmed."""
+    if kind_of(source.url).is_live:
+        return anchor_now(clock)
     if source.start is not None or source.pace == "full":
         return ClockAnchor.of_clip(source.start)
     return replace(anchor_now(clock), captured_ns=0)

@@ -129,6 +129,18 @@ class Pipeline:
         through = self._turnstile.admit(self._passages(gone), frame.captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
+    def pause(self, captured_ns: int) -> list[Passage]:
+        """No frame has come for a while, up to this instant: everyone in view has gone, who waited may pass. [ns]"""
+        self._detections, self._looked_ns = Detections.none(), None
+        through = self._turnstile.admit(self._passages(self._tracker.finish()), captured_ns)
+        return [self.watch.judged(passage) for passage in through]
+
+    def salvage(self) -> list[Passage]:
+        """After a surprise in a stage: forget everyone in view, hand out the passages that were already complete."""
+        self._tracker.forget()
+        self._detections, self._looked_ns = Detections.none(), None
+        return [self.watch.judged(passage) for passage in self._turnstile.finish()]
+
     def finish(self) -> list[Passage]:
         """End of a recording: the passages of everyone still in view."""
         self.watch.finish()

@@ -17,19 +17,31 @@ from pathlib import Path
 from edge.aggregate import Anonymity, Windows
 from edge.assembly import Device, heed_expiry
 from edge.clock import Clock, ClockState, utc_datetime
-from edge.domain import Flag, Frame, Passage, Settlement
+from edge.domain import CameraState, Flag, Frame, Passage, Settlement, Unwatched
 from edge.errors import BadInput, OutboxFull, SnelliusError
+from edge.notify import notify, watchdog_s
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
+from edge.sources.live import LiveSource
 from edge.watch import Stance
 
 log = logging.getLogger(__name__)
 
 LEAVE_S = 5.0  # for the last word to the broker
 DRAIN_STEP_S = 1.0
+NOTIFY_S = 30.0  # between two words to systemd when it does not ask for more
+STUCK_S = 60.0  # a reader that shows no sign of life for so long hangs; opening and waiting take less
+LEAST_RATE_HZ = 8.0  # fewer frames, and a fast car is seen too seldom inside a zone of 20 m
+CAMERA_REASONS = {
+    CameraState.LOST: StatusReason.CAMERA_LOST,
+    CameraState.OTHER_SIZE: StatusReason.CAMERA_SIZE,
+    CameraState.FROZEN: StatusReason.CAMERA_FROZEN,
+    CameraState.BLACK: StatusReason.CAMERA_BLACK,
+    CameraState.DARK: StatusReason.TOO_DARK,
+}
 THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of the processor on a Raspberry Pi and a Jetson [m°C]
 
-Watcher = Callable[[Frame | None, list[Passage]], None]  # a frame (None: the end) and who has passed with it
+Watcher = Callable[[Frame | None, list[Passage]], None]  # a frame (None: there is none) and who has passed with it
 
 
 def unwatched(frame: Frame | None, passages: list[Passage]) -> None:
@@ -37,7 +49,7 @@ def unwatched(frame: Frame | None, passages: list[Passage]) -> None:
 
 
 def measure(
-    frames: Iterable[Frame],
+    moments: Iterable[Frame | Unwatched],
     *,
     pipeline: Pipeline,
     windows: Windows,
@@ -47,18 +59,26 @@ def measure(
     """Frames in, settlements out.
 
     Args:
-        frames: In order of time.
+        moments: Frames in order of time, and stretches without one.
         pipeline: Frames to passages.
         windows: Passages to windows.
         anonymity: Windows to releases.
-        watch: Told of every frame and the passages that became complete with it: a technician looks on.
+        watch: Told of every frame, or that there is none, and the passages that became complete: a technician looks on.
     """
-    for frame in frames:
-        passages = pipeline.step(frame)
+    for moment in moments:
+        if isinstance(moment, Unwatched):
+            passages = pipeline.pause(moment.captured_ns)
+        else:
+            passages = pipeline.step(moment)
         for passage in passages:
             windows.add(passage)
-        watch(frame, passages)
-        for aggregate in windows.close_until(frame.captured_ns, impaired_by=pipeline.impaired_by):
+        watch(moment if isinstance(moment, Frame) else None, passages)
+        if isinstance(moment, Unwatched):
+            because = Flag.TOO_DARK if moment.state is CameraState.DARK else None
+            closed = windows.pass_unwatched(moment.captured_ns, since_ns=moment.since_ns, because=because)
+        else:
+            closed = windows.close_until(moment.captured_ns, impaired_by=pipeline.impaired_by)
+        for aggregate in closed:
             yield anonymity.settle(aggregate)
 
 
@@ -112,6 +132,8 @@ class Service:
         self._told_utc_ns = clock.utc_ns()
         self._told_frames = self._told_watched_ns = 0
         self._told_captured_ns: int | None = None
+        self._notify_ns = round((watchdog_s() or NOTIFY_S) * 1e9)
+        self._notified_ns: int | None = None
 
     def run(self, watch: Watcher = unwatched) -> bool:
         """Measure and publish.
@@ -125,9 +147,11 @@ class Service:
         """
         device = self._device
         device.publisher.start()
+        notify(READY="1", STATUS="starting")
+        source = device.source
         try:
             for settlement in measure(
-                self._attended(device.source.frames()),
+                self._attended(source.moments() if isinstance(source, LiveSource) else source.frames()),
                 pipeline=device.pipeline,
                 windows=device.windows,
                 anonymity=device.anonymity,
@@ -140,6 +164,7 @@ class Service:
                 return True
             return self._end_of_clip(watch)
         finally:
+            notify(STOPPING="1")
             device.publisher.stop(LEAVE_S)
 
     def _noting(self, watch: Watcher) -> Watcher:
@@ -154,35 +179,37 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
-    def _attended(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """The frames, with everything that is due done between two of them."""
+    def _attended(self, moments: Iterator[Frame | Unwatched] | Iterator[Frame]) -> Iterator[Frame | Unwatched]:
+        """The frames and the time without them, with everything that is due done in between."""
         begin_ns: int | None = None
-        for frame in frames:
-            if begin_ns is None:
-                begin_ns = self._clock.boottime_ns() - frame.captured_ns
+        is_paced = self._paced and not isinstance(self._device.source, LiveSource)
+        for moment in moments:
+            if begin_ns is None and isinstance(moment, Frame):
+                begin_ns = self._clock.boottime_ns() - moment.captured_ns
                 log.info("measuring")
-            if self._paced:
-                self._wait_until(begin_ns + frame.captured_ns)
+            if is_paced and begin_ns is not None:
+                self._wait_until(begin_ns + moment.captured_ns)
             if self._stop.is_set():
                 return
-            yield frame
-            self._attend(frame)
+            yield moment
+            self._attend(moment.captured_ns)
 
     def _wait_until(self, boottime_ns: int) -> None:
         wait_ns = boottime_ns - self._clock.boottime_ns()
         if wait_ns > 0:
             self._stop.wait(wait_ns / 1e9)
 
-    def _attend(self, frame: Frame) -> None:
+    def _attend(self, captured_ns: int) -> None:
         now_ns = self._clock.boottime_ns()
         if self._told_captured_ns is None:
-            self._told_captured_ns = frame.captured_ns
+            self._told_captured_ns = captured_ns
         if now_ns - self._checkpointed_ns >= self._checkpoint_ns:
             self._checkpoint()
         if now_ns - self._told_ns >= self._health_ns:
-            self._tell_health(frame, now_ns)
+            self._tell_health(captured_ns, now_ns)
         self._heed_trend()
         self._tell_status()
+        self._notify(now_ns)
         self._heed_expiry()
         failure = self._device.publisher.status.failure
         if failure is not None:
@@ -195,6 +222,18 @@ class Service:
             self._device.windows.mark_from_now(Flag.CALIBRATION_DRIFT)
         else:
             self._device.windows.unmark(Flag.CALIBRATION_DRIFT)
+
+    def _notify(self, now_ns: int) -> None:
+        """Tell systemd that there is progress: the loop turns, and the reader of a camera is not stuck."""
+        if self._notified_ns is not None and now_ns - self._notified_ns < self._notify_ns:
+            return
+        source = self._device.source
+        if isinstance(source, LiveSource) and now_ns - source.alive_ns > STUCK_S * 1e9:
+            log.error("the camera's reader has been stuck for %.0f s", (now_ns - source.alive_ns) / 1e9)
+            return
+        self._notified_ns = now_ns
+        reasons = ", ".join(reason.value for reason in self._status.reasons)
+        notify(WATCHDOG="1", STATUS=f"{self._status.state.value}{': ' if reasons else ''}{reasons}")
 
     def _heed_expiry(self) -> None:
         """A calibration may expire while the device runs, or be found expired when the clock is first set."""
@@ -253,6 +292,15 @@ class Service:
         self._device.publisher.tell(self._status)
 
     def _reasons(self) -> Iterator[StatusReason]:
+        source = self._device.source
+        if isinstance(source, LiveSource):
+            report = source.report
+            if report.state is CameraState.OPENING:
+                yield StatusReason.STARTING
+            elif report.state in CAMERA_REASONS:
+                yield CAMERA_REASONS[report.state]
+            elif report.frames_per_s is not None and report.frames_per_s < LEAST_RATE_HZ:
+                yield StatusReason.FRAME_RATE
         clock = self._device.windows.anchor.state
         if self._device.calibration.is_expired(self._now()):
             yield StatusReason.CALIBRATION_OLD
@@ -271,10 +319,10 @@ class Service:
         if self._device.outbox.set_aside is not None:
             yield StatusReason.OUTBOX_NEW
 
-    def _tell_health(self, frame: Frame, now_ns: int) -> None:
+    def _tell_health(self, captured_ns: int, now_ns: int) -> None:
         device = self._device
         frames, watched_ns = device.source.timing.frames, device.windows.watched_ns
-        street_ns = frame.captured_ns - (self._told_captured_ns or 0)
+        street_ns = captured_ns - (self._told_captured_ns or 0)
         device.publisher.tell(
             Health(
                 device=self._status.device,
@@ -284,7 +332,7 @@ class Service:
                 clock=device.windows.anchor.state,
                 coverage=WatchedSince(
                     since=utc_datetime(self._told_utc_ns),
-                    share=min((watched_ns - self._told_watched_ns) / street_ns, 1.0) if street_ns > 0 else 0.0,
+                    share=_share(watched_ns - self._told_watched_ns, street_ns),
                 ),
                 frames_per_s=round((frames - self._told_frames) / ((now_ns - self._told_ns) / 1e9), 2),
                 temperature_c=temperature_c(),
@@ -292,7 +340,7 @@ class Service:
             )
         )
         self._told_ns, self._told_utc_ns = now_ns, self._clock.utc_ns()
-        self._told_frames, self._told_watched_ns, self._told_captured_ns = frames, watched_ns, frame.captured_ns
+        self._told_frames, self._told_watched_ns, self._told_captured_ns = frames, watched_ns, captured_ns
 
     def _now(self) -> datetime:
         return utc_datetime(self._clock.utc_ns())
@@ -316,6 +364,11 @@ class Service:
         if waiting:
             log.warning("%d messages wait in the outbox for the next start", waiting)
         return not waiting
+
+
+def _share(part_ns: int, whole_ns: int) -> float:
+    """From 0 to 1; 0 of nothing. A frozen picture takes watched time back, so that a part can be negative."""
+    return min(max(part_ns / whole_ns, 0.0), 1.0) if whole_ns > 0 else 0.0
 
 
 def temperature_c() -> int | None:

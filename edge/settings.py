@@ -33,6 +33,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from edge.errors import BadInput, BadSettings
+from edge.sources.address import SourceKind, kind_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,9 +65,10 @@ def _with_offset(instant: datetime) -> datetime:
 
 
 def _readable_source(url: str) -> str:
-    scheme = urlsplit(url).scheme
-    if scheme not in ("", "file"):
-        raise ValueError(f"expected the path of a video file (or file://…), got '{scheme}://…'")
+    try:
+        kind_of(url)
+    except BadInput as wrong:
+        raise ValueError(str(wrong)) from None
     return url
 
 
@@ -116,7 +118,14 @@ class SiteSettings(_Section):
 class SourceSettings(_Section):
     """Where the frames come from."""
 
-    url: SourceUrl = Field(description="Path of a video file, or file://…", examples=["street.mp4"])
+    url: SourceUrl = Field(
+        description="Path of a video file, rtsp://HOST/PATH, /dev/videoN, or picamera: (picamera:1 for a second one).",
+        examples=["street.mp4"],
+    )
+    username: str | None = Field(default=None, description="User name for a network camera.", examples=["viewer"])
+    password_file: Path | None = Field(
+        default=None, description="File that holds the password for a network camera.", examples=["camera-password"]
+    )
     loop: bool = Field(default=False, description="Start a file again when it ends, for ever.")
     pace: Literal["real", "full"] = Field(
         default="real", description="Play a file in real time, or as fast as this computer measures."
@@ -127,6 +136,14 @@ class SourceSettings(_Section):
         "real; 1970 with the clock told as unset, when it is full.",
         examples=["2026-11-23T07:30:00+01:00"],
     )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> SourceSettings:
+        if kind_of(self.url).is_live and (self.loop or self.start is not None or self.pace != "real"):
+            raise ValueError("expected loop, pace and start for a file only, not for a camera")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("expected username beside password_file")
+        return self
 
 
 class CalibrationSettings(_Section):
@@ -351,6 +368,7 @@ def _unknown_in_environment(environment: Mapping[str, str]) -> Iterator[str]:
 def _exposed_secrets(settings: Settings, path: Path) -> Iterator[str]:
     """Whether others may read where the secrets are. The secrets themselves are checked where they are used."""
     named = [f"mqtt.{name}" for name in ("password_file", "key_file") if getattr(settings.mqtt, name) is not None]
+    named += ["source.password_file"] if settings.source.password_file is not None else []
     if named and path.stat().st_mode & stat.S_IROTH:
         yield f"{' and '.join(named)} set, but everybody on this computer may read the settings (chmod o= {path})"
 
@@ -369,7 +387,7 @@ def _anchored(model: _Model, folder: Path) -> _Model:
             changed[name] = _anchored(value, folder)
         elif isinstance(value, Path):
             changed[name] = folder / value
-        elif isinstance(model, SourceSettings) and name == "url":
+        elif isinstance(model, SourceSettings) and name == "url" and kind_of(value) is SourceKind.FILE:
             parts = urlsplit(value)
             changed[name] = str(folder / (unquote(parts.path) if parts.scheme == "file" else value))
     return model.model_copy(update=changed)

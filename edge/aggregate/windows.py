@@ -122,6 +122,7 @@ class Windows:
         self._previous_ns: dict[Direction, int] = {}  # middle of the last vehicle of the slots that have closed
         self._resumed_ns: list[int] = []  # when watching began, and began again after each gap
         self._frame_ns: int | None = None
+        self._unwatched_since_ns: int | None = None
         self._next_ordinal = 1
         self._stored: list[tuple[int, list[WindowAggregate]]] = []  # restored, until the first frame tells the time
         self._standing: frozenset[Flag] = frozenset()  # marks of every slot from now on
@@ -168,6 +169,34 @@ class Windows:
             adrift = self._begin(captured_ns)
         self._open_through(captured_ns)
         self._watch(captured_ns, impaired_by)
+        return adrift + self._close(captured_ns - self._lateness_ns)
+
+    def pass_unwatched(self, captured_ns: int, *, since_ns: int, because: Flag | None = None) -> list[WindowAggregate]:
+        """Take note that the street was not watched up to this instant, and close what can no longer change.
+
+        Args:
+            captured_ns: Until when, on the source's clock. [ns]
+            since_ns: Since when; what counted as watched since then is withdrawn, as far as its slot is open. [ns]
+            because: What the slots that it touches must say; None: their coverage says enough.
+
+        Returns:
+            As :meth:`close_until`.
+        """
+        adrift = [] if self._slots else self._begin(captured_ns)
+        self._open_through(captured_ns)
+        if since_ns != self._unwatched_since_ns:
+            self._unwatched_since_ns = since_ns
+            self._withdraw(since_ns)
+        if self._frame_ns is None or captured_ns > self._frame_ns:
+            for slot in self._slots:
+                if (
+                    because is not None
+                    and slot.end_ns > (self._frame_ns or captured_ns)
+                    and slot.start_ns < captured_ns
+                ):
+                    slot.marks |= {because}
+            self._frame_ns = captured_ns
+            self._resumed_ns.append(captured_ns)
         return adrift + self._close(captured_ns - self._lateness_ns)
 
     def finish(self) -> list[WindowAggregate]:
@@ -335,6 +364,16 @@ class Windows:
                 self.watched_ns += overlap_ns
             else:
                 slot.marks |= {impaired_by}
+
+    def _withdraw(self, since_ns: int) -> None:
+        """What was believed to be watched since then was not."""
+        if self._frame_ns is None:
+            return
+        for slot in self._slots:
+            overlap_ns = min(slot.end_ns, self._frame_ns) - max(slot.start_ns, since_ns)
+            withdrawn_ns = min(max(overlap_ns, 0), slot.watched_ns)
+            slot.watched_ns -= withdrawn_ns
+            self.watched_ns -= withdrawn_ns
 
     def _close(self, until_ns: int | None) -> list[WindowAggregate]:
         """Tally and drop every slot that ends at or before an instant; None: every slot."""

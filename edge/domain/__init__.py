@@ -9,6 +9,7 @@ Stages never import each other; what two of them share stands here.
 """
 
 from edge.clock import ClockState
+from edge.domain.camera import CameraReport, CameraState, Unwatched
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE, Binning, SpeedHistogram
 from edge.domain.records import (
     VEHICLE_CLASSES,
@@ -53,6 +54,8 @@ __all__ = [
     "VEHICLE_CLASSES",
     "Binning",
     "Bools",
+    "CameraReport",
+    "CameraState",
     "ClockState",
     "Counters",
     "DayMix",
@@ -77,6 +80,7 @@ __all__ = [
     "SpeedHistogram",
     "TimeKind",
     "Trajectory",
+    "Unwatched",
     "VehicleMix",
     "WindowAggregate",
     "day_end_utc_ns",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge.credentials import read_password, refuse_exposed
 from edge.errors import BadInput
 
 PLAIN_PORT = 1883
@@ -119,33 +119,9 @@ class Endpoint:
                 raise BadInput(f"{', '.join(given)}: expected an address that begins with mqtts://, got '{url}'")
         if key_file is not None and cert_file is None:
             raise BadInput("mqtt.key_file: expected mqtt.cert_file beside it")
-        password = None if password_file is None else _read_password(password_file)
+        password = None if password_file is None else read_password("mqtt.password_file", password_file)
         tls = _verifying_context(ca_file, cert_file, key_file) if address.is_tls else None
         return cls(address, username, password, tls)
-
-
-def _read_password(file: Path) -> str:
-    _refuse_exposed("mqtt.password_file", file)
-    try:
-        text = file.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise BadInput(f"mqtt.password_file: expected UTF-8 text in {file}") from None
-    password = text.removesuffix("\n").removesuffix("\r")
-    if not password:
-        raise BadInput(f"mqtt.password_file: expected a password, {file} is empty")
-    return password
-
-
-def _refuse_exposed(what: str, file: Path) -> None:
-    """Stop at a secret that cannot be read, or that everybody can read."""
-    try:
-        mode = file.stat().st_mode
-        with file.open("rb"):
-            pass
-    except OSError as failure:
-        raise BadInput(f"{what}: cannot read {file}: {failure.strerror}") from None
-    if mode & stat.S_IROTH:
-        raise BadInput(f"{what}: everybody on this computer may read {file} (chmod o= {file})")
 
 
 class _TidySocket(ssl.SSLSocket):
@@ -171,7 +147,7 @@ def _verifying_context(ca_file: Path | None, cert_file: Path | None, key_file: P
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _TidySocket
     if cert_file is not None:
-        _refuse_exposed("mqtt.key_file", key_file or cert_file)
+        refuse_exposed("mqtt.key_file", key_file or cert_file)
         try:
             # The empty password: a key that needs one must fail here, not ask at a terminal that nobody sees.
             context.load_cert_chain(cert_file, key_file, password="")

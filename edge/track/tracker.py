@@ -155,6 +155,10 @@ class Tracker:
         """End of the recording: the trajectories of everyone still followed."""
         return self._take(list(self._tracks))
 
+    def forget(self) -> None:
+        """Follow nobody any more."""
+        self._tracks = []
+
     def _lost(self, time_s: float) -> list[_Track]:
         """Tracks not seen for too long, or not seen and expected outside of the picture: what enters there is new."""
         unseen = [t for t in self._tracks if t.last_seen_s < time_s]

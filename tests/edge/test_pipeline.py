@@ -147,3 +147,23 @@ def test_a_frame_that_is_not_later_is_refused(back_ns: int) -> None:
     pipeline.step(frame)
     with pytest.raises(ValueError, match="order of time"):
         pipeline.step(moved(frame, -back_ns))
+
+
+def test_when_frames_stop_coming_those_in_view_are_gone_and_nobody_is_lost(passages: list[Passage]) -> None:
+    road = the_street()
+    pipeline = a_pipeline(road)
+    seen = [passage for frame in islice(road.frames(), 120) for passage in pipeline.step(frame)]  # twelve seconds
+    after = [passage for at_s in range(14, 30) for passage in pipeline.pause(at_s * 1_000_000_000)]
+    assert sorted(each.middle_ns // 10**8 for each in seen + after) == sorted(
+        each.middle_ns // 10**8 for each in passages
+    )
+    assert pipeline.finish() == []
+
+
+def test_a_surprise_in_a_stage_costs_those_in_view_only() -> None:
+    road = the_street()
+    pipeline = a_pipeline(road)
+    seen = [passage for frame in islice(road.frames(), 100) for passage in pipeline.step(frame)]
+    saved = pipeline.salvage()
+    assert [round(each.middle_ns / 1e9) for each in seen + saved] == [4, 6]  # the others are in view after ten seconds
+    assert pipeline.finish() == []

@@ -396,3 +396,51 @@ def test_a_checkpoint_holds_no_instant_of_a_single_vehicle():
 def test_windows_that_cannot_be_right_are_refused(wrong):
     with pytest.raises(ValueError, match=r"expected|not an edge"):
         some_windows(**wrong)
+
+
+# ------------------------------------------------------------------------------------------------ time without frames
+
+
+def test_windows_close_on_time_although_the_camera_is_away_and_coverage_says_so():
+    windows = some_windows()
+    watch(windows, 0, 450)
+    windows.add(a_passage(middle_s=300.0))
+    closed = []
+    for at_s in range(452, 2000, 2):
+        closed += windows.pass_unwatched(at_s * S, since_ns=450 * S)
+    first, second = forward(closed)
+    assert (first.measured, second.measured) == (1, 0)
+    assert first.coverage == pytest.approx(0.5, abs=0.002)
+    assert second.coverage == 0.0
+    assert first.end_utc_ns == second.start_utc_ns == utc_ns("2026-11-23T06:45:00Z")
+
+
+def test_what_a_frozen_picture_pretended_to_watch_is_withdrawn_once():
+    windows = some_windows()
+    watch(windows, 0, 700)
+    for at_s in range(701, 720):
+        windows.pass_unwatched(at_s * S, since_ns=670 * S)
+    assert windows.watched_ns == 670 * S
+    closed = watch(windows, 720, 960)
+    assert forward(closed)[0].coverage == pytest.approx((670 + 180) / 900, abs=0.002)
+
+
+def test_darkness_flags_the_slots_that_it_touches_and_no_other():
+    windows = some_windows()
+    closed = watch(windows, 0, 1000)
+    closed += [
+        aggregate
+        for at_s in range(1001, 1100)
+        for aggregate in windows.pass_unwatched(at_s * S, since_ns=at_s * S, because=Flag.TOO_DARK)
+    ]
+    closed += watch(windows, 1100, 2000)
+    first, second = forward(closed)
+    assert Flag.TOO_DARK not in first.flags
+    assert Flag.TOO_DARK in second.flags
+    assert second.coverage == pytest.approx(801 / 900, abs=0.003)
+
+
+def test_a_camera_that_is_away_from_the_start_is_an_outage_and_not_a_quiet_street():
+    windows = some_windows()
+    closed = [each for at_s in range(0, 1000, 5) for each in windows.pass_unwatched(at_s * S, since_ns=0)]
+    assert [each.coverage for each in closed] == [0.0, 0.0]
