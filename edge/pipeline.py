@@ -154,9 +154,13 @@ class Pipeline:
         return self._since(self._looked_ns, frame) >= self._cadence.wait_s(self._tracker.live)
 
     def _look(self, frame: Frame) -> bool:
-        """Ask the detector, unless nothing has changed since it last looked; whether it was asked."""
+        """Ask the detector, unless nothing has changed since it last looked; whether it was asked.
+
+        Who travels is looked at in any case: what does not stand still cannot be where it was.
+        """
         has_changed = self._gate is None or self._gate.has_changed(frame)
-        if not has_changed and self._since(self._looked_ns, frame) < STALE_S:
+        is_stale = self._since(self._looked_ns, frame) >= STALE_S
+        if not (has_changed or is_stale or any(is_travelling(track) for track in self._tracker.live)):
             return False
         self._detections = self._detector.detect(frame)
         self._looked_ns = frame.captured_ns

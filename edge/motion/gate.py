@@ -30,7 +30,8 @@ from edge.domain import Bools, Floats, Frame, Ints, Pixels
 CELL_M = 0.4  # a bicycle covers ten of them
 SHORT_SIDE_PX = 135  # the picture is averaged down to about this height
 LEAST_CHANGE = 0.07  # of the logarithm of brightness: 7 %, a little more than a step of one in dark places
-MOST_CHANGE = 0.4
+MOST_CHANGE = 0.25  # a pale car on pale asphalt changes most of its squares by more
+MOST_CHANGE_COMMON = 0.15
 NOISE_SIGMAS = 4.0  # of the change of all squares: at night the sensor's noise is more than the least change
 SIGMA_OF_MEDIAN = 1.4826  # standard deviation over median of the absolute value, normal distribution
 DARK = 16.0  # added to brightness 0 to 255: below it a change is noise
@@ -72,7 +73,7 @@ class MotionGate:
         low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
         width, height = plane.camera.image_size_px
         self._step = max(1, round(height / SHORT_SIDE_PX))
-        x0, y0 = (int(edge) // self._step * self._step for edge in low)
+        x0, y0 = (max(int(edge), 0) // self._step * self._step for edge in low)
         columns = max(1, min((int(high[0]) - x0) // self._step + 1, (width - x0) // self._step))
         lines = max(1, min((int(high[1]) - y0) // self._step + 1, (height - y0) // self._step))
         skip = 2 if self._step % 2 == 0 else 1  # every second line is enough, and half the work
@@ -80,7 +81,6 @@ class MotionGate:
         self._small_px = columns, lines
         at = ((pixels - [x0, y0]) // self._step).astype(np.intp)
         self._index: Ints = np.clip(at[:, 1], 0, lines - 1) * columns + np.clip(at[:, 0], 0, columns - 1)
-        self._green: Pixels = np.empty((lines * self._step // skip, columns * self._step), dtype=np.uint8)
         self._bounds: Values = np.full(len(rows), LEAST_CHANGE, dtype=np.float32)
         self._common = 0.0  # a bound for all squares
         self._travels: Bools = np.zeros(
@@ -88,6 +88,7 @@ class MotionGate:
         )  # squares of the travelling, when the detector last looked
         self._changed: Pixels = np.zeros(shape, dtype=np.uint8)
         self._reference: Values | None = None  # as the detector saw it last
+        self._has_changed = True
         self._seen: Values | None = None
         self._change: Values = np.zeros(len(rows), dtype=np.float32)
         self._eased_ns: int | None = None
@@ -107,7 +108,8 @@ class MotionGate:
         blocks = cv2.boxFilter(
             self._changed, cv2.CV_8U, (NEIGHBOURS, NEIGHBOURS), normalize=False, borderType=cv2.BORDER_CONSTANT
         )
-        return bool(blocks.max() >= MIN_CHANGED)
+        self._has_changed = bool(blocks.max() >= MIN_CHANGED)
+        return self._has_changed
 
     def looked(self, travelling_xyxy_px: Floats) -> None:
         """The detector has looked at the latest frame: what is there now is known, and what it made of the changes.
@@ -122,13 +124,15 @@ class MotionGate:
         travelled, self._travels = travels | self._travels, travels  # where it was is changed too
         if not known:
             return
+        if not self._has_changed and travels.any():  # it had become blind to them
+            self._bounds[travels], self._common = LEAST_CHANGE, 0.0
         self._bounds[travels] = np.maximum(RECOVERY * self._bounds[travels], LEAST_CHANGE)
         harmless = (self._change > self._bounds) & ~travelled
         if harmless.any():
             wanted = np.minimum(TAUGHT_MARGIN * self._change[harmless], np.float32(MOST_CHANGE))
             self._bounds[harmless] = _taught(self._bounds[harmless], wanted)
             if not travelled.any():  # it may be everywhere: rain
-                self._common = float(_taught(self._common, float(np.median(wanted))))
+                self._common = float(_taught(self._common, min(float(np.median(wanted)), MOST_CHANGE_COMMON)))
 
     def _ease(self, now_ns: int) -> None:
         """Bounds that were raised sink back slowly; once a second is often enough."""
@@ -144,8 +148,8 @@ class MotionGate:
 
     def _brightness(self, image_bgr: Pixels) -> Values:
         """Logarithm of the brightness of each square, from green, which carries most of it."""
-        cv2.extractChannel(image_bgr[self._crop], 1, self._green)
-        small = cv2.resize(self._green, self._small_px, interpolation=cv2.INTER_AREA)
+        green = cv2.extractChannel(image_bgr[self._crop], 1)
+        small = cv2.resize(green, self._small_px, interpolation=cv2.INTER_AREA)
         return np.asarray(_LOGARITHMS[small.reshape(-1)[self._index]])
 
 

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from calibration.camera import Camera
+from calibration.road_plane import RoadPlane
 from calibration.units import kmh_from_mps, mps_from_kmh
 from edge.assembly import measuring_pipeline
 from edge.domain import Direction, Floats, Frame, Passage, Pixels, TimeKind
@@ -134,7 +136,7 @@ def rain(picture: Pixels, time_s: float) -> Pixels:
     rng = np.random.default_rng(round(time_s * 1000))
     wet = picture.copy()
     for x, y in zip(rng.integers(0, 960, 250), rng.integers(0, 520, 250)):
-        wet[y : y + 14, x : x + 1] = 200
+        wet[y : y + 14, x : x + 1] = wet[y : y + 14, x : x + 1] // 2 + 100
     return wet
 
 
@@ -151,6 +153,31 @@ def test_the_detector_teaches_the_gate_what_is_no_road_user(weather: Weather) ->
     for along_m in (4.0, 6.0, 12.0):
         with_car = with_a_car(street, on_the_road(along_m), paint=25)
         assert gate.has_changed(a_frame(weather(with_car, 41.0), 41.0)), "a car counts as before, there as elsewhere"
+
+
+@pytest.mark.parametrize("size_px", [(960, 540), (640, 360), (320, 240), (1920, 1080), (800, 600), (333, 187)])
+def test_a_road_that_leaves_the_picture_at_every_side_is_watched_up_to_its_edges(size_px: tuple[int, int]) -> None:
+    """Looking straight down from 8 m: the road fills the picture."""
+    width, height = size_px
+    camera = Camera(
+        image_size_px=size_px,
+        focal_px=0.8 * width,
+        centre_px=((width - 1) / 2, (height - 1) / 2),
+        distortion=(0.0,) * 5,
+        rotation=np.diag([1.0, -1.0, -1.0]),
+        position_m=np.array([0.0, 0.0, 8.0]),
+    )
+    plane = RoadPlane(camera, np.eye(11) * 1e-6, np.array([[-5.0, -5.0], [5.0, -5.0], [5.0, 5.0], [-5.0, 5.0]]))
+    gate = MotionGate(plane, along_m=(-40.0, 40.0), across_m=(-40.0, 40.0))
+    street = cv2.resize(a_street(), size_px)
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    assert not gate.has_changed(a_frame(street))
+    side = width // 6
+    for left, top in ((0, 0), (width - side, 0), (0, height - side), (width - side, height - side)):
+        changed = street.copy()
+        changed[top : top + side, left : left + side] = 20
+        assert gate.has_changed(a_frame(changed))
 
 
 def test_a_gate_without_road_in_the_picture_is_refused() -> None:
