@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,20 +59,27 @@ def measure(folder: Path, scorers: Scorers) -> dict[str, Any] | None:
     figures: dict[str, Any] = {}
     for truth_file in sorted(folder.rglob("ground_truth.json")):
         session = truth_file.parent
-        truth = _read(truth_file)
-        to_road = np.array(_read(session / "calibration.json")[CALIBRATION]["derived"]["H_image_to_road_metres"])
         for tracks_file in sorted(session.glob("tracks_*.json.gz")):
             name = f"{session.name.removeprefix('brnocompspeed-')}/{tracks_file.name[7:-8]}"
-            figures[name] = _measured(scorer, truth, _read(tracks_file), to_road)
+            figures[name] = measure_tracks(scorer, tracks_file)
     if not figures:
         return None
     _print(figures)
     return figures
 
 
-def _measured(scorer: ModuleType, truth: dict[str, Any], tracks: dict[str, Any], to_road: Floats) -> dict[str, Any]:
-    """Figures of our estimator and of the scorer's own on one set of tracks."""
-    theirs = scorer.reference(truth, tracks, to_road)
+def measure_tracks(scorer: ModuleType, tracks_file: Path, rules: Sequence[str] | None = None) -> dict[str, Any]:
+    """Figures of our estimator, and of the scorer's own, on the tracks of one system for one session.
+
+    Args:
+        scorer: The scorer's module.
+        tracks_file: Stands beside the session's truth and calibration.
+        rules: The scorer's estimators to compare with, :data:`RULE` among them; None: all.
+    """
+    truth, tracks = _read(tracks_file.with_name("ground_truth.json")), _read(tracks_file)
+    camera = _read(tracks_file.with_name("calibration.json"))[CALIBRATION]
+    to_road = np.array(camera["derived"]["H_image_to_road_metres"])
+    theirs = scorer.reference(truth, tracks, to_road, rules or tuple(scorer.ESTIMATORS))
     passages, reasons = [], Counter[str]()
     for track, lane in scorer.usable_tracks(tracks, truth, to_road):
         told = speed_of(scorer, track, to_road)

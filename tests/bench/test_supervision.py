@@ -37,7 +37,7 @@ def label_of_the_library(trajectory: Trajectory, calibration: Calibration) -> fl
     import supervision
 
     site, plane = calibration.site, calibration.zone_plane
-    half_m = 20.0  # sideways: as wide as the picture, so that only the ends bound it
+    half_m = 3.0  # sideways; the perspective holds beyond as well
     corners_m = np.array([[0.0, -half_m], [site.length_m, -half_m], [site.length_m, half_m], [0.0, half_m]])
     to_road = cv2.getPerspectiveTransform(plane.project(corners_m).astype(np.float32), corners_m.astype(np.float32))
     places: dict[int, deque[int]] = defaultdict(lambda: deque(maxlen=int(RATE_HZ)))

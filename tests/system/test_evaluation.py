@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import brno
 from benchmarks.clips import counted
 from benchmarks.evaluation import Recording, Scorers, chosen_model, passages_of, surveyed
 from calibration import Calibration, parse_image_size
@@ -105,3 +106,15 @@ print(len(instants))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 700
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("tracks", ["session0-left/tracks_dubska", "session1-left/tracks_blob"])
+def test_speeds_of_real_cars_agree_with_optical_gates(tracks: str) -> None:
+    file = evaluation_file(f"groundtruth/brnocompspeed-{tracks}.json.gz")
+    figures = brno.measure_tracks(Scorers.beside(file.parents[1]).module("score_brno"), file, (brno.RULE,))
+    ours, rule = figures["estimators"][brno.OURS], figures["estimators"][brno.RULE]
+    assert ours["recall_valid"] == rule["recall_valid"]
+    assert ours["recall_valid_with_speed"] >= rule["recall_valid_with_speed"] - brno.MAX_WITHOUT_SPEED
+    assert ours["max"] < brno.MAX_ERROR_KMH
+    assert ours["mae"] < rule["mae"] + 0.1
+    assert ours["u_coverage_2u"] >= 0.9
