@@ -1,4 +1,4 @@
-"""A lens told by a checkerboard: found again from rendered boards, with an honest covariance, and used by a survey."""
+"""A lens told by a board: found again from rendered boards, with an honest covariance, and used by a survey."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from calibration import Calibration, CalibrationError, Camera, solve
+from calibration.board import MIN_VIEWS, Charuco, Checkerboard, View, distinct_views, solve_lens
 from calibration.camera import Floats, rotation_from_vector
-from calibration.checkerboard import MIN_VIEWS, distinct_views, solve_lens
 from calibration.lens import LENS_PARAMETERS, Lens
 from calibration.still import Pixels
 from edge.cli.calibrate import app
@@ -26,7 +27,8 @@ from edge.errors import BadInput
 from tests.calibration.surveys import IMAGE_PX, a_camera, a_site, a_survey
 from tests.calibration.test_verbs import surveyed
 
-BOARD, SQUARE_M = (9, 6), 0.03
+CORNERS, SQUARE_M, MARKER_M = (9, 6), 0.03, 0.022
+BOARD = Checkerboard(CORNERS, SQUARE_M)
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=timezone.utc)
 WIDE = a_camera(focal_px=690.0, k1=-0.27, k2=0.08, centre_px=(486.0, 264.0))
 TRUTH = np.array([math.log(690.0), 486.0, 264.0, -0.27, 0.08, 0.0, 0.0, 0.0])
@@ -37,7 +39,7 @@ def a_pose(u: float, v: float, tilt_deg: float, turn_deg: float, roll_deg: float
     tilt, turn, roll = (math.radians(angle) for angle in (tilt_deg, turn_deg, roll_deg))
     rotation = rotation_from_vector(np.array([0.0, 0.0, roll])) @ rotation_from_vector(np.array([tilt, 0.0, 0.0]))
     rotation = rotation @ rotation_from_vector(np.array([0.0, turn, 0.0]))
-    middle = np.array([(BOARD[0] - 1) / 2, (BOARD[1] - 1) / 2, 0.0]) * SQUARE_M
+    middle = np.array([(CORNERS[0] - 1) / 2, (CORNERS[1] - 1) / 2, 0.0]) * SQUARE_M
     ray = np.array([(u - WIDE.centre_px[0]) / WIDE.focal_px, (v - WIDE.centre_px[1]) / WIDE.focal_px, 1.0])
     return replace(WIDE, rotation=rotation, position_m=middle - rotation.T @ (ray * far_m))
 
@@ -55,14 +57,15 @@ def poses() -> list[Camera]:
 
 
 def board_points() -> Floats:
-    columns, rows = np.meshgrid(np.arange(BOARD[0]), np.arange(BOARD[1]))
+    columns, rows = np.meshgrid(np.arange(CORNERS[0]), np.arange(CORNERS[1]))
     return np.asarray(np.stack((columns, rows, 0 * rows), axis=-1).reshape(-1, 3) * SQUARE_M, dtype=np.float64)
 
 
-def seen(*, noise_px: float, seed: int, cameras: Sequence[Camera] | None = None) -> list[Floats]:
+def seen(*, noise_px: float, seed: int, cameras: Sequence[Camera] | None = None) -> list[View]:
     rng = np.random.default_rng(seed)
+    everything = np.arange(len(board_points()))
     return [
-        camera.project(board_points()) + rng.normal(0.0, noise_px, (len(board_points()), 2))
+        View(everything, camera.project(board_points()) + rng.normal(0.0, noise_px, (len(everything), 2)))
         for camera in (poses() if cameras is None else cameras)
     ]
 
@@ -75,31 +78,46 @@ def rays() -> Floats:
     return np.asarray(cv2.resize(each, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR), dtype=np.float64)
 
 
-def rendered(camera: Camera) -> Pixels:
+def rendered(camera: Camera, charuco: Pixels | None = None) -> Pixels:
     """The board as that camera sees it, a little blurred and noisy."""
     directions = np.concatenate((rays(), np.ones((*rays().shape[:2], 1))), axis=-1) @ camera.rotation
     place = (camera.position_m + directions * (-camera.position_m[2] / directions[..., 2])[..., None])[..., :2]
     squares = np.floor(place / SQUARE_M).astype(int)
-    on_board = ((place > -SQUARE_M) & (place < np.array(BOARD) * SQUARE_M)).all(axis=-1)
-    on_paper = ((place > -2 * SQUARE_M) & (place < (np.array(BOARD) + 1) * SQUARE_M)).all(axis=-1)
-    grey = np.where(on_board & (squares.sum(axis=-1) % 2 == 0), 35.0, np.where(on_paper, 215.0, 120.0))
+    on_board = ((place > -SQUARE_M) & (place < np.array(CORNERS) * SQUARE_M)).all(axis=-1)
+    on_paper = ((place > -2 * SQUARE_M) & (place < (np.array(CORNERS) + 1) * SQUARE_M)).all(axis=-1)
+    if charuco is None:
+        grey = np.where(on_board & (squares.sum(axis=-1) % 2 == 0), 35.0, np.where(on_paper, 215.0, 120.0))
+    else:
+        drawn = cv2.resize(charuco, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)  # as soft as it is seen
+        at = ((place + SQUARE_M) * drawn.shape[1] / ((CORNERS[0] + 1) * SQUARE_M) - 0.5).astype(np.float32)
+        paint = cv2.remap(drawn, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderValue=255)
+        grey = np.where(on_board, 35.0 + 180.0 * paint / 255.0, np.where(on_paper, 215.0, 120.0))
     small = cv2.GaussianBlur(cv2.resize(grey, IMAGE_PX, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
     noisy = small + np.random.default_rng(4).normal(0.0, 2.0, small.shape)
     return np.dstack([noisy.clip(0, 255).astype(np.uint8)] * 3)
 
 
-def a_clip(path: Path, cameras: Sequence[Camera]) -> Path:
+def printed(*, is_legacy: bool = False) -> Pixels:
+    """A ChArUco board of that size, 40 pixels a square."""
+    squares = (CORNERS[0] + 1, CORNERS[1] + 1)
+    markers = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_50)  # a smaller set than is looked for
+    board = cv2.aruco.CharucoBoard(squares, SQUARE_M, MARKER_M, markers)
+    board.setLegacyPattern(is_legacy)
+    return np.asarray(board.generateImage((40 * squares[0], 40 * squares[1])), dtype=np.uint8)
+
+
+def a_clip(path: Path, cameras: Sequence[Camera], charuco: Pixels | None = None) -> Path:
     """Two pictures of the board a second."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 2.0, IMAGE_PX)
     for camera in cameras:
-        writer.write(rendered(camera))
+        writer.write(rendered(camera, charuco))
     writer.release()
     return path
 
 
 @cache
 def a_lens(noise_px: float = 0.15) -> Lens:
-    return solve_lens(seen(noise_px=noise_px, seed=5), IMAGE_PX, BOARD, SQUARE_M, NOW)
+    return solve_lens(seen(noise_px=noise_px, seed=5), IMAGE_PX, BOARD, NOW)
 
 
 def deviations(lens: Lens) -> Floats:
@@ -130,8 +148,43 @@ def test_a_rendered_board_tells_the_lens_that_it_was_rendered_through(lens_file:
         assert abs(deviations(found)[row]) < 4 * sigmas[row], LENS_PARAMETERS[row]
 
 
+def test_a_charuco_board_tells_it_too_although_it_reaches_out_of_the_picture(tmp_path: Path) -> None:
+    places = [(60, 60), (900, 60), (60, 480), (900, 480), (480, 20), (480, 520), (20, 270), (940, 270)]
+    cut_off = [
+        a_pose(u, v, 22 * (-1) ** number, 18 * (-1) ** (number // 2), 7.0 * number, 0.36)
+        for number, (u, v) in enumerate(places)
+    ]
+    clip = a_clip(tmp_path / "board.mp4", [*cut_off, *poses()[:5]], printed())
+    verb(clip=clip, board="9x6", square_mm=30.0, out=tmp_path / "lens.json", marker_mm=22.0, markers="5x5")
+    found = Lens.load(tmp_path / "lens.json")
+    sigmas = np.sqrt(np.diag(found.covariance))
+    assert found.views >= MIN_VIEWS
+    assert found.rms_px < 0.4
+    for row in range(5):
+        assert abs(deviations(found)[row]) < 4 * sigmas[row], LENS_PARAMETERS[row]
+    assert BOARD.look(rendered(cut_off[0], printed())) is None
+
+
+@pytest.mark.parametrize("is_legacy", [False, True], ids=["as drawn today", "as drawn before OpenCV 4.6"])
+def test_the_corners_of_a_charuco_board_are_numbered_as_they_lie(is_legacy: bool) -> None:
+    camera = poses()[1]
+    view = Charuco(CORNERS, SQUARE_M, MARKER_M, "5x5").look(rendered(camera, printed(is_legacy=is_legacy)))
+    assert view is not None
+    assert len(view.numbers) >= 40
+    assert np.abs(view.pixels - camera.project(board_points()[view.numbers])).max() < 1.0
+
+
+def test_views_with_different_corners_are_different_views() -> None:
+    whole = seen(noise_px=0.0, seed=1, cameras=poses()[:1])[0]
+    left, right = (View(whole.numbers[rows], whole.pixels[rows]) for rows in (slice(0, 27), slice(27, 54)))
+    assert left.moved_from(whole) == 0.0
+    assert math.isinf(left.moved_from(right))
+    assert len(distinct_views([whole, left, right, whole], IMAGE_PX[0])) == 1
+    assert len(distinct_views([left, right], IMAGE_PX[0])) == 2
+
+
 def test_the_stated_sigmas_cover_what_noise_does_and_absent_terms_stay_absent() -> None:
-    lenses = [solve_lens(seen(noise_px=0.3, seed=seed), IMAGE_PX, BOARD, SQUARE_M, NOW) for seed in range(30)]
+    lenses = [solve_lens(seen(noise_px=0.3, seed=seed), IMAGE_PX, BOARD, NOW) for seed in range(30)]
     squares = [
         float(deviations(lens)[:5] @ np.linalg.solve(lens.covariance[:5, :5], deviations(lens)[:5]))
         for lens in lenses
@@ -155,7 +208,7 @@ def test_a_lens_survives_its_file_and_an_altered_one_is_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("cameras", "says"),
     [
-        pytest.param(poses()[:5], "seen whole in 5 different places", id="too few"),
+        pytest.param(poses()[:5], "seen in 5 different places", id="too few"),
         pytest.param(
             [a_pose(430 + 10 * n, 270, 20 * (-1) ** n, 3 * n, 0, 0.9) for n in range(10)],
             "of 16 fields",
@@ -165,7 +218,7 @@ def test_a_lens_survives_its_file_and_an_altered_one_is_refused(tmp_path: Path) 
 )
 def test_a_board_that_does_not_tell_the_lens_is_refused(cameras: list[Camera], says: str) -> None:
     with pytest.raises(CalibrationError, match=says):
-        solve_lens(seen(noise_px=0.2, seed=1, cameras=cameras), IMAGE_PX, BOARD, SQUARE_M, NOW)
+        solve_lens(seen(noise_px=0.2, seed=1, cameras=cameras), IMAGE_PX, BOARD, NOW)
 
 
 def test_a_board_that_is_held_still_is_one_view() -> None:
@@ -200,12 +253,22 @@ def test_a_survey_through_a_lens_names_it_in_its_certificate(lens_file: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("board", "square_mm", "says"),
-    [("9", 30.0, "--board"), ("6x6", 30.0, "--board"), ("9x6", 0.0, "--square-mm"), ("10x7", 30.0, "inner corners")],
+    ("board", "square_mm", "charuco", "says"),
+    [
+        ("9", 30.0, {}, "--board"),
+        ("6x6", 30.0, {}, "--board"),
+        ("9x6", 0.0, {}, "--square-mm"),
+        ("10x7", 30.0, {}, "inner corners"),
+        ("9x6", 30.0, {"marker_mm": 30.0}, "--marker-mm"),
+        ("9x6", 30.0, {"marker_mm": 22.0, "markers": "8x8"}, "--markers: expected 4x4"),
+        ("9x6", 30.0, {"marker_mm": 22.0}, "inner corners"),
+    ],
 )
-def test_wrong_use_of_the_lens_verb_is_one_line(tmp_path: Path, board: str, square_mm: float, says: str) -> None:
+def test_wrong_use_of_the_lens_verb_is_one_line(
+    tmp_path: Path, board: str, square_mm: float, charuco: dict[str, Any], says: str
+) -> None:
     clip = a_clip(tmp_path / "short.mp4", poses()[:2])
     with pytest.raises(BadInput, match=says) as refused:
-        verb(clip=clip, board=board, square_mm=square_mm, out=tmp_path / "lens.json", as_json=False)
+        verb(clip=clip, board=board, square_mm=square_mm, out=tmp_path / "lens.json", **charuco)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == [clip]
