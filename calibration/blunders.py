@@ -20,8 +20,9 @@ import numpy as np
 
 from calibration.camera import Floats
 from calibration.errors import CalibrationError, Contradiction
-from calibration.fit import Fit, fit_camera, homography
+from calibration.fit import Fit, bending, fit_camera, homography
 from calibration.lens import Lens
+from calibration.straight import StraightLines
 from calibration.survey import MIN_POINTS, Survey
 
 FALSE_ALARM = 1e-4  # of a correct survey being questioned
@@ -57,10 +58,17 @@ class SurveyFits:
         survey: The points.
         image_size_px: Size of the picture they were clicked in. [px]
         lens: What a board told about the camera, if it did.
+        lines: What is straight in the street, if anything.
     """
 
-    def __init__(self, survey: Survey, image_size_px: tuple[int, int], lens: Lens | None = None) -> None:
-        self.survey, self.image_size_px, self.lens = survey, image_size_px, lens
+    def __init__(
+        self,
+        survey: Survey,
+        image_size_px: tuple[int, int],
+        lens: Lens | None = None,
+        lines: StraightLines | None = None,
+    ) -> None:
+        self.survey, self.image_size_px, self.lens, self.lines = survey, image_size_px, lens, lines
         self._fits: dict[frozenset[int], Fit | None] = {}
 
     def without(self, *rows: int) -> Fit | None:
@@ -68,8 +76,11 @@ class SurveyFits:
         key = frozenset(rows)
         if key not in self._fits:
             enough = len(self.survey) - len(key) >= MIN_POINTS
-            self._fits[key] = fit_camera(self.survey.without(key), self.image_size_px, self.lens) if enough else None
+            self._fits[key] = self._fit(self.survey.without(key)) if enough else None
         return self._fits[key]
+
+    def _fit(self, survey: Survey) -> Fit | None:
+        return fit_camera(survey, self.image_size_px, self.lens, self.lines)
 
     def cost_without(self, *rows: int) -> float:
         """Sum of squares of that fit, infinite when there is none."""
@@ -114,7 +125,7 @@ class SurveyFits:
 
     def _require_right_handed(self) -> None:
         flipped = replace(self.survey, points_m=self.survey.points_m * (1.0, -1.0))
-        mirrored = fit_camera(flipped, self.image_size_px, self.lens)
+        mirrored = self._fit(flipped)
         if mirrored is not None and is_consistent(mirrored):
             raise CalibrationError(
                 f"{self._file}: x_m, y_m: expected a right-handed frame (seen from above, y to the left"
@@ -199,7 +210,7 @@ class SurveyFits:
         """The fit with the clicks of two rows exchanged, when it is consistent."""
         order = np.arange(len(self.survey))
         order[list(pair)] = pair[::-1]
-        fit = fit_camera(replace(self.survey, pixels=self.survey.pixels[order]), self.image_size_px, self.lens)
+        fit = self._fit(replace(self.survey, pixels=self.survey.pixels[order]))
         return fit if fit is not None and is_consistent(fit) else None
 
     def _say_exchanged(self, pair: tuple[int, ...]) -> str:
@@ -219,6 +230,22 @@ class SurveyFits:
             f"{origin} ({name}): stated at ({stated[0]:.2f}, {stated[1]:.2f}) m, clicked where the other points say"
             f" ({clicked[0]:.2f}, {clicked[1]:.2f}) m: off by {dx:+.2f} m in x and {dy:+.2f} m in y"
         )
+
+
+def require_straight(lines: StraightLines, image_size_px: tuple[int, int], lens: Lens | None) -> None:
+    """Raises CalibrationError when no lens makes all lines straight; names the one that bends if that can be told."""
+
+    def agree(some: StraightLines) -> bool:
+        return bending(some, image_size_px, lens) <= chi_square_bound(some.freedom, FALSE_ALARM)
+
+    if agree(lines):
+        return
+    odd = [name for row, name in enumerate(lines.names) if len(lines) > 1 and agree(lines.without(row))]
+    expected = f"{lines.file}: expected lines that one lens makes straight, each within its clicks"
+    if len(odd) == 1:
+        raise CalibrationError(f"{expected}; line {odd[0]} bends: leave it out, or click it again")
+    which = f"one of {', '.join(odd)} bends" if odd else "several bend"
+    raise CalibrationError(f"{expected}; {which} (or the stated sigma_px is too small)")
 
 
 def is_consistent(fit: Fit) -> bool:

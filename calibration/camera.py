@@ -193,6 +193,20 @@ class Camera:
         """
         return np.stack(self._normalised(pixels), axis=-1) * self.focal_px + self.centre_px
 
+    def straighten(self, pixels: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """:meth:`undistorted` with its Jacobian.
+
+        Args:
+            pixels: As seen in the distorted picture, shape (..., 2). [px]
+
+        Returns:
+            Undistorted pixels (..., 2) and their derivatives by the pixels (..., 2, 2); NaN where the lens model has no
+            origin for a pixel.
+        """
+        x, y = self._normalised(pixels)
+        straight = np.stack((x, y), axis=-1) * self.focal_px + self.centre_px
+        return straight, inverse_2x2(self._distort_jacobian(x, y))
+
     def perturbed(self, delta: npt.ArrayLike) -> Camera:
         """The camera after a small change of its parameters.
 

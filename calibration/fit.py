@@ -13,6 +13,8 @@ Hence the priors, which describe cameras on poles in general and give way wherev
   angle and tele;
 - k1 = 0 ± 0.25 and k2 = 0 ± 0.1: reaches a wide lens (−0.3 at 100°) at about one sigma.
 
+Lines that are straight in the street (:mod:`calibration.straight`) add their distances from straight to the sum.
+
 A lens that was found with a board takes the place of all of them, with its own covariance; its p1, p2 and k3 are kept
 as they are.
 """
@@ -27,6 +29,7 @@ import numpy as np
 from calibration.camera import PARAMETERS, Camera, Floats, inverse_2x2
 from calibration.lens import Lens
 from calibration.road_plane import RoadPlane, convex_hull
+from calibration.straight import LENS_TERMS, StraightLines, bent, lines_cost
 from calibration.survey import Survey
 
 CENTRE_SIGMA_SHARE = 0.01  # of the picture's width
@@ -56,6 +59,7 @@ class Fit:
         chi_square: Weighted sum of squares of clicks, coordinates and priors.
         prior_pulls: How many prior sigmas log focal, centre u, centre v, k1, k2 moved, shape (5,); with a lens from a
             board, independent combinations of these.
+        lines_freedom: Observations that straight lines added, less their unknowns.
     """
 
     survey: Survey
@@ -63,11 +67,12 @@ class Fit:
     covariance: Floats
     chi_square: float
     prior_pulls: Floats
+    lines_freedom: int = 0
 
     @property
     def degrees_of_freedom(self) -> int:
         """Observations and priors less unknowns."""
-        return 2 * len(self.survey) + len(self.prior_pulls) - len(PARAMETERS)
+        return 2 * len(self.survey) + len(self.prior_pulls) - len(PARAMETERS) + self.lines_freedom
 
     @property
     def residuals_px(self) -> Floats:
@@ -85,20 +90,58 @@ class Fit:
         return RoadPlane(camera=self.camera, covariance=self.covariance, hull_m=convex_hull(self.survey.points_m))
 
 
-def fit_camera(survey: Survey, image_size_px: tuple[int, int], lens: Lens | None = None) -> Fit | None:
+def fit_camera(
+    survey: Survey, image_size_px: tuple[int, int], lens: Lens | None = None, lines: StraightLines | None = None
+) -> Fit | None:
     """The most probable camera above the road; None when no camera above it can see the points like that.
 
     Args:
         survey: At least 4 points, not on a line (:meth:`Survey.require_spread`).
         image_size_px: Width and height of the picture they were clicked in. [px]
         lens: What a board told about the camera; None: what is known of cameras on poles in general.
+        lines: What is straight in the street.
     """
-    problem = _Problem(survey, image_size_px, lens)
+    problem = _Problem(survey, image_size_px, lens, lines)
     starts = sorted(problem.starts(), key=lambda state: state.cost)[:_STARTS]
     advanced = [problem.refine(state, _FIRST_STEPS) for state in starts]
     if not advanced:
         return None
     return problem.settled(problem.refine(min(advanced, key=lambda state: state.cost), _MAX_STEPS))
+
+
+def bending(lines: StraightLines, image_size_px: tuple[int, int], lens: Lens | None = None) -> float:
+    """What lines are from straight under the lens that suits them best: weighted sum of squares, priors included."""
+    means, covariance = _general_prior(image_size_px) if lens is None else _prior_of(lens)
+    precision = np.linalg.inv(covariance)
+    camera = Camera(
+        image_size_px=image_size_px,
+        focal_px=math.exp(means[0]),
+        centre_px=(float(means[1]), float(means[2])),
+        distortion=(float(means[3]), float(means[4]), *(lens.distortion[2:] if lens is not None else (0.0, 0.0, 0.0))),
+        rotation=np.eye(3),
+        position_m=np.zeros(3),
+    )
+
+    def cost_of(camera: Camera) -> tuple[float, Floats]:
+        pull = np.array([math.log(camera.focal_px), *camera.centre_px, *camera.distortion[:2]]) - means
+        return lines_cost(camera, lines) + float(pull @ precision @ pull), pull
+
+    (cost, pull), damping = cost_of(camera), 1e-3
+    for _ in range(_MAX_STEPS):
+        found = bent(camera, lines)
+        normal, slope = found.normal + precision, found.slope - precision @ pull
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
+        tried = camera.perturbed(np.concatenate((step, np.zeros(len(PARAMETERS) - LENS_TERMS))))
+        cost_then, pull_then = cost_of(tried)
+        if cost_then > cost:
+            damping *= 10
+            if damping > _MAX_DAMPING:
+                break
+            continue
+        fall, camera, cost, pull, damping = cost - cost_then, tried, cost_then, pull_then, max(damping / 10, 1e-12)
+        if fall <= _CONVERGED * (cost + 1.0):
+            break
+    return cost
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +164,10 @@ class _State:
 class _Problem:
     """The least-squares problem of one survey, in coordinates about its centre (RD New has six digits)."""
 
-    def __init__(self, survey: Survey, image_size_px: tuple[int, int], lens: Lens | None) -> None:
-        self._survey, self._size, self._lens = survey, image_size_px, lens
+    def __init__(
+        self, survey: Survey, image_size_px: tuple[int, int], lens: Lens | None, lines: StraightLines | None
+    ) -> None:
+        self._survey, self._size, self._lens, self._lines = survey, image_size_px, lens, lines
         self._origin = survey.points_m.mean(axis=0)
         self._surveyed = survey.points_m - self._origin
         self._variance_px, self._variance_m = survey.sigma_px**2, survey.sigma_m**2
@@ -182,6 +227,7 @@ class _Problem:
             covariance=np.linalg.inv(normal / np.outer(scale, scale)) / np.outer(scale, scale),
             chi_square=state.cost,
             prior_pulls=self._pulls(state.camera),
+            lines_freedom=0 if self._lines is None else self._lines.freedom,
         )
 
     def _pulls(self, camera: Camera) -> Floats:
@@ -196,6 +242,8 @@ class _Problem:
         clicks = ((self._survey.pixels - camera.project(_on_road(points))) ** 2).sum(axis=1) / self._variance_px
         tape = ((points - self._surveyed) ** 2).sum(axis=1) / self._variance_m
         cost = float((clicks + tape).sum() + (self._pulls(camera) ** 2).sum())
+        if self._lines is not None and math.isfinite(cost):
+            cost += lines_cost(camera, self._lines)
         return cost if math.isfinite(cost) else math.inf
 
     def _normal_equations(self, camera: Camera, points: Floats) -> tuple[Floats, Floats, _Blocks]:
@@ -210,6 +258,10 @@ class _Problem:
         priors = len(self._prior_means)
         normal[:priors, :priors] += self._whitening.T @ self._whitening
         slope[:priors] -= self._whitening.T @ self._pulls(camera)
+        if self._lines is not None:
+            lines = bent(camera, self._lines)
+            normal[:LENS_TERMS, :LENS_TERMS] += lines.normal
+            slope[:LENS_TERMS] += lines.slope
         return normal, slope, _Blocks(miss=miss, by_camera=by_camera, gain=across @ weights)
 
     def _camera_from(self, plane: Floats, focal_px: float) -> Camera | None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from calibration.blunders import SurveyFits, chi_square_bound, is_consistent, leave_one_out_m
+from calibration.blunders import (
+    SurveyFits,
+    chi_square_bound,
+    is_consistent,
+    leave_one_out_m,
+    require_straight,
+)
 from calibration.camera import Floats
 from calibration.certificate import Calibration, PointRecord
 from calibration.drift import Reference
@@ -20,6 +26,7 @@ from calibration.lens import Lens
 from calibration.quality import Finding, Verdict, ZoneQuality, judge, summary, zone_quality
 from calibration.road_plane import RoadPlane
 from calibration.site import Site
+from calibration.straight import StraightLines
 from calibration.survey import Survey
 
 NOISY_CHANCE = 0.05  # residuals larger than chance allows at this level widen the covariance
@@ -125,6 +132,7 @@ def solve(
     drop: Iterable[str] = (),
     *,
     lens: Lens | None = None,
+    lines: StraightLines | None = None,
 ) -> Solution:
     """Solve and judge a survey.
 
@@ -134,20 +142,26 @@ def solve(
         image_size_px: Width and height of the picture they were clicked in. [px]
         drop: Names of points to leave out on purpose.
         lens: What a board told about this camera.
+        lines: What is straight in the street.
 
     Raises:
         CalibrationError: The survey cannot be solved at all: too few points, points on a line, a click outside the
-            picture, mirrored axes, an unknown name to drop; a lens of another picture size, or one that contradicts
-            points which agree with each other. Contradiction: No camera fits, and it cannot be told
-            which points are wrong.
+            picture, mirrored axes, an unknown name to drop; a lens of another picture size; a lens or lines that
+            contradict points which agree with each other; a line that bends. Contradiction: No camera fits, and it
+            cannot be told which points are wrong.
     """
     dropped = tuple(dict.fromkeys(drop))
     used = survey.dropping(dropped)
     used.require_inside(image_size_px)
     used.require_spread()
-    fits = SurveyFits(used, image_size_px, lens)
+    if lines is not None:
+        lines.require_inside(image_size_px)
+        require_straight(lines, image_size_px, lens)
+    fits = SurveyFits(used, image_size_px, lens, lines)
     if lens is not None:
         _require_lens_of_this_camera(fits, lens)
+    if lines is not None:
+        _require_lines_of_this_picture(fits, lines)
     suspicion = fits.suspicion
     fit = suspicion.fit
     noise_scale = _noise_scale(fit)
@@ -184,6 +198,19 @@ def _require_lens_of_this_camera(fits: SurveyFits, lens: Lens) -> None:
         raise CalibrationError(
             f"--lens: expected the lens of this camera, got {lens.id} (focal length {lens.focal_px:.0f} px); the points"
             f" agree with each other and with a focal length of {in_general.camera.focal_px:.0f} px"
+        )
+
+
+def _require_lines_of_this_picture(fits: SurveyFits, lines: StraightLines) -> None:
+    """Points that fit together without the lines, and do not with them: what was clicked is not straight."""
+    with_them = fits.without()
+    if with_them is not None and is_consistent(with_them):
+        return
+    alone = SurveyFits(fits.survey, fits.image_size_px, fits.lens).without()
+    if alone is not None and is_consistent(alone):
+        raise CalibrationError(
+            f"{lines.file}: expected lines that are straight in the street, got {', '.join(lines.names)}; the points"
+            " agree with each other and with another lens than these lines need"
         )
 
 

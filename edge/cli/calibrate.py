@@ -46,6 +46,10 @@ def solve_command(
     lens: Annotated[
         Path | None, typer.Option(help="The lens of this camera, found by 'snellius calibrate lens'.")
     ] = None,
+    lines: Annotated[
+        Path | None,
+        typer.Option(help="Points along straight kerbs or edges, which tell the lens: CSV with line,u_px,v_px."),
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Solve a survey and certify it, or say which rows are wrong.
@@ -57,12 +61,14 @@ def solve_command(
     from calibration import Contradiction, Verdict, parse_image_size, read_site, read_survey, solve
     from calibration.drift import read_reference_corners
     from calibration.lens import Lens
+    from calibration.straight import read_lines
 
     points, place, size_px = read_survey(survey), read_site(site), parse_image_size(image_size)
     reference = None if still is None else read_reference_corners(still, size_px)
     known_lens = None if lens is None else Lens.load(lens)
+    straight = None if lines is None else read_lines(lines)
     try:
-        solution = solve(points, place, size_px, drop or (), lens=known_lens)
+        solution = solve(points, place, size_px, drop or (), lens=known_lens, lines=straight)
     except Contradiction as contradiction:
         if as_json:
             typer.echo(json.dumps(contradicted(contradiction), indent=2))
