@@ -134,7 +134,7 @@ def hold(
         BadInput: The calibration has expired, or does not fit the source, or the source cannot be opened.
     """
     from calibration import Calibration
-    from edge.assembly import known_model, measuring_pipeline, refuse_other_size
+    from edge.assembly import known_model, measuring_pipeline, refuse_other_size, source_of
     from edge.cli.run import stopped_by_signals
     from edge.cli.typed import Typist, at_its_pace, beside_the_street
     from edge.detect import open_detector
@@ -149,10 +149,16 @@ def hold(
         )
     pipeline = measuring_pipeline(calibration, open_detector(known_model(settings.model.name)))
     stop = stopped_by_signals()
-    with VideoFile(settings.source.url, loop=settings.source.loop) as source:
-        refuse_other_size(source, settings.source.url, calibration, str(file))
+    with source_of(settings.source, size_px=calibration.image_size_px) as source:
+        if isinstance(source, VideoFile):  # a camera is asked for that size, and asked again
+            refuse_other_size(source, settings.source.url, calibration, str(file))
         frames = at_its_pace(source.frames(), stop)
-        beside_the_street(frames, pipeline, session, typed=Typist(), lasts_s=lasts_s, say=say)
+        try:
+            beside_the_street(frames, pipeline, session, typed=Typist(), lasts_s=lasts_s, say=say)
+        except BadInput as lost:  # the camera went away: what was typed until then still counts
+            if not len(session.readings):
+                raise
+            say(str(lost))
     return session.result, calibration.id
 
 

@@ -129,8 +129,6 @@ def test_the_verb_takes_lines_from_a_file(tmp_path: Path) -> None:
     runs = [
         CliRunner().invoke(app, [*surveyed(tmp_path, survey), *more, "--json"]) for more in ([], ["--lines", str(file)])
     ]
-        run.exception for run in runs
-    ]  # five marks alone know too little
     without, through = (json.loads(run.stdout)["camera"] for run in runs)
     assert through["k1"] == pytest.approx(-0.24, abs=0.05)
     assert without["focal_px_sigma"] > through["focal_px_sigma"]
