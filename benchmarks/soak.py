@@ -3,9 +3,10 @@
     python -m benchmarks.soak [--video-hours H] [--every S] [--json OUT]
 
 The service runs as it does on a pole: a process of its own, a real broker, an outbox on disk. Its memory, file handles
-and threads are read from /proc. The first tenth of the street's time is warm-up; told is how much the medians of the
-last tenth lie above those of the tenth after the warm-up. Exit code 1 when memory grew by more than 5 MB, or handles
-or threads grew at all.
+and threads are read from /proc (handles only by root: the service leaves no core dump and hides from others). The first
+tenth of the street's time is warm-up; told is how much the medians of the last tenth lie above those of the tenth after
+the warm-up. Exit code 1 when memory grew by more than 5 MB, or handles or threads grew at all. Ctrl-C ends it early and
+tells what there is.
 """
 
 from __future__ import annotations
@@ -102,7 +103,10 @@ def soaked(street_s: float, every_s: float) -> tuple[list[Sample], int]:
             command = [sys.executable, "-c", "from edge.cli import main; main()", "run", "--config", str(config)]
             with (Path(folder) / "log").open("w+") as log, subprocess.Popen(command, stderr=log, cwd=ROOT) as service:
                 while not samples or samples[-1].street_s < street_s:
-                    time.sleep(every_s)
+                    try:
+                        time.sleep(every_s)
+                    except KeyboardInterrupt:
+                        break
                     if service.poll() is not None or time.monotonic() - progressed_s > STUCK_S:
                         log.seek(0)
                         raise SystemExit(f"the service ended or stood still:\n{log.read()[-2000:]}")

@@ -26,6 +26,9 @@ from edge.watch import CameraWatch
 from edge.zones import Turnstile, Zone
 
 STILL_S = 0.3  # between repeats of what was seen while nothing changes; new tracks end sooner than 0.35 s
+LEAST_FRAMES_HZ = 5.0  # measured with fewer, close neighbours are confused and the fast are seen too seldom
+RATE_OVER_S = 4.0  # time constant of the rate of frames
+LONGEST_STEP_S = 1.0  # between frames; a longer one is a gap, which says nothing about the rate
 STALE_S = 5.0  # the detector looks after this time at the latest, changed or not
 
 
@@ -101,11 +104,20 @@ class Pipeline:
         self.view: View | None = None
         self._zero_ns: int | None = None
         self._stepped_ns: int | None = None
+        self._step_s: float | None = None
+
+    @property
+    def frames_hz(self) -> float | None:
+        """Frames a second, lately; None before the second one. Fewer than the camera delivers when they overtake us."""
+        return None if self._step_s is None else 1.0 / self._step_s
 
     @property
     def impaired_by(self) -> Flag | None:
         """Why the latest frame measures nothing; None when all is well."""
-        return self.watch.impaired_by
+        if self.watch.impaired_by is not None:
+            return self.watch.impaired_by
+        is_slow = self.frames_hz is not None and self.frames_hz < LEAST_FRAMES_HZ
+        return Flag.FRAME_RATE if is_slow else None
 
     def step(self, frame: Frame) -> list[Passage]:
         """Take in one frame; return the passages that became certain with it.
@@ -117,6 +129,7 @@ class Pipeline:
             self._zero_ns = frame.captured_ns
         if self._since(self._stepped_ns, frame) <= 0:
             raise ValueError(f"frames must be in order of time: {frame.captured_ns} ns after {self._stepped_ns} ns")
+        self._note_rate(frame)
         self._stepped_ns = frame.captured_ns
         has_looked = self._is_due(frame) and self._look(frame)
         plane = self.watch.look(frame, self._detections)
@@ -146,6 +159,13 @@ class Pipeline:
         self.watch.finish()
         through = self._turnstile.admit(self._passages(self._tracker.finish()), 0) + self._turnstile.finish()
         return [self.watch.judged(passage) for passage in through]
+
+    def _note_rate(self, frame: Frame) -> None:
+        step_s = self._since(self._stepped_ns, frame)
+        if step_s > LONGEST_STEP_S:
+            return
+        step_before_s = step_s if self._step_s is None else self._step_s
+        self._step_s = step_before_s + (step_s - step_before_s) * -math.expm1(-step_s / RATE_OVER_S)
 
     def _is_due(self, frame: Frame) -> bool:
         """Whether another sample would tell something by now, if the road has changed."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge.aggregate import Anonymity, Windows
 from edge.assembly import Device, heed_expiry
 from edge.clock import Clock, ClockState, utc_datetime
-from edge.domain import CameraState, Flag, Frame, Passage, Settlement, Unwatched
+from edge.domain import CameraReport, CameraState, Flag, Frame, Passage, Settlement, Unwatched
 from edge.errors import BadInput, OutboxFull, SnelliusError
 from edge.notify import notify, watchdog_s
 from edge.pipeline import Pipeline
@@ -299,7 +299,7 @@ class Service:
                 yield StatusReason.STARTING
             elif report.state in CAMERA_REASONS:
                 yield CAMERA_REASONS[report.state]
-            elif report.frames_per_s is not None and report.frames_per_s < LEAST_RATE_HZ:
+            elif self._is_too_slow(report):
                 yield StatusReason.FRAME_RATE
         clock = self._device.windows.anchor.state
         if self._device.calibration.is_expired(self._now()):
@@ -318,6 +318,11 @@ class Service:
             yield StatusReason.OUTBOX_FULL
         if self._device.outbox.set_aside is not None:
             yield StatusReason.OUTBOX_NEW
+
+    def _is_too_slow(self, report: CameraReport) -> bool:
+        """Whether too few frames come, or too few of them are measured."""
+        rates_hz = (report.frames_per_s, self._device.pipeline.frames_hz)
+        return any(rate_hz is not None and rate_hz < LEAST_RATE_HZ for rate_hz in rates_hz)
 
     def _tell_health(self, captured_ns: int, now_ns: int) -> None:
         device = self._device

@@ -37,6 +37,7 @@ class Flag(str, Enum):
     COMPACTED = "compacted"  # several windows were joined because the storage was full
     CAMERA_MOVED = "camera_moved"  # part of the time the camera did not stand as calibrated
     TOO_DARK = "too_dark"  # part of the time there was not enough light to measure
+    FRAME_RATE = "frame_rate"  # part of the time too few frames were measured to follow everyone
     CALIBRATION_EXPIRED = "calibration_expired"  # measured with an expired calibration, because the owner insisted
     CALIBRATION_DRIFT = (
         "calibration_drift"  # the traffic has looked different for a while: have the calibration checked

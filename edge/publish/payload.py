@@ -340,7 +340,7 @@ class StatusReason(str, Enum):
     CAMERA_MOVED = "camera_moved"  # does not stand as calibrated
     CAMERA_UNCHECKED = "camera_unchecked"  # nothing of the street can be recognised: a turn would go unnoticed
     CAMERA_SIZE = "camera_size"  # pictures of another size than calibrated
-    FRAME_RATE = "frame_rate"  # too few frames
+    FRAME_RATE = "frame_rate"  # too few frames come, or too few of them are measured
     TOO_DARK = "too_dark"  # not enough light to measure
     CALIBRATION_OLD = "calibration_old"  # has expired; what is measured with it is flagged
     CALIBRATION_DRIFT = "calibration_drift"  # the traffic has looked different for a while; windows are flagged
