@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.evaluation import ROOT, Recording, Scorers, passages_of, surveyed
+from benchmarks.evaluation import ROOT, Recording, Scorers, passages_of, size_of, surveyed
 from models import Model
 
 VIDEO = (".mp4", ".avi")
@@ -42,8 +42,8 @@ def measure(folder: Path, scorers: Scorers, models: list[Model], *, keep: Path |
                 table.add_row(model.name, clip.stem, "no survey")
                 continue
             survey, site, directions = parts
-            recording = Recording.of(clip, model, keep)
-            passages = passages_of(recording, surveyed(survey, site, recording.size_px), clip=clip)
+            calibration = surveyed(survey, site, size_of(clip))
+            passages = passages_of(Recording.of(clip, model, calibration, keep), calibration, clip=clip)
             scored = counted(scorers, clip, passages, events, directions)
             for direction, score in scored.items():
                 score["measured"] = sum(p["measured"] for p in passages if p["direction"] == direction)

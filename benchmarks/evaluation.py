@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from calibration import Calibration, read_site, read_survey, solve
-from edge.assembly import known_model, measuring_pipeline
+from edge.assembly import known_model, look_of, measuring_pipeline
 from edge.cli.measuring import row
 from edge.detect import open_detector
 from edge.domain import Detections, Floats, Frame, TimeKind
@@ -53,18 +53,22 @@ class Recording:
         self.declared_hz = declared_hz
 
     @classmethod
-    def of(cls, clip: Path, model: Model, keep: Path | None = None) -> Recording:
+    def of(cls, clip: Path, model: Model, calibration: Calibration, keep: Path | None = None) -> Recording:
         """Detect every frame of a clip once.
 
         Args:
             clip: A video file.
             model: What detects.
-            keep: Folder in which detections are kept and looked for, by the checksums of clip and model; None: nowhere.
+            calibration: Tells where in the picture the road is.
+            keep: Folder in which detections are kept and looked for, by the checksums of clip and model and by the
+                look; None: nowhere.
         """
-        kept = keep / f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}.npz" if keep else None
+        look = look_of(model, calibration)
+        seen = "x".join(str(side) for side in (*look.region_px, *look.input_px))
+        kept = keep / f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}-{seen}.npz" if keep else None
         if kept is not None and kept.exists():
             return cls.load(kept)
-        detector = open_detector(model)
+        detector = open_detector(model, look=look)
         with VideoFile(clip) as source:
             frames = [
                 (frame.captured_ns, frame.captured_sigma_s, frame.time_kind, detector.detect(frame))
@@ -176,6 +180,12 @@ def chosen_model(name: str | None, head: str | None = None) -> Model:
 
 def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+
+
+def size_of(clip: Path) -> tuple[int, int]:
+    """Width and height of a clip's picture. [px]"""
+    with VideoFile(clip) as source:
+        return source.size_px
 
 
 def passages_of(

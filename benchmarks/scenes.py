@@ -127,7 +127,7 @@ class _Scene:
         The first is the product as it runs. The next ones have no pictures, so the detector does not rest while the
         road is still. The rules of others, and ours to compare with them, have every frame.
         """
-        recording = Recording.of(self._clip, models[0], keep)
+        recording = Recording.of(self._clip, models[0], self._given, keep)
         yield from self._surveys(recording, "")
         rng = np.random.default_rng(1)
         for hertz in SLOW_HZ:
@@ -135,10 +135,13 @@ class _Scene:
         yield "30 % of frames lost", self._run(recording.dropping(0.3, rng))
         yield "3 % more box noise", self._run(recording.with_noise(0.03, rng))
         if models[0].name != SMALLER:
-            yield f"smaller input: {SMALLER}", self._run(Recording.of(self._clip, chosen_model(SMALLER), keep))
+            yield (
+                f"smaller input: {SMALLER}",
+                self._run(Recording.of(self._clip, chosen_model(SMALLER), self._given, keep)),
+            )
         yield "constant frame rate assumed (wrong)", self._run(recording.at_constant_rate())
         for model in models[1:]:
-            yield from self._surveys(Recording.of(self._clip, model, keep), f"{model.name}: ")
+            yield from self._surveys(Recording.of(self._clip, model, self._given, keep), f"{model.name}: ")
         yield "every frame: one body for all boxes", self._run(recording, every_frame=True)
         footage = Footage(self._given, recording.instants_s, recording.declared_hz)
         for name, rule in RECIPES.items():
@@ -146,7 +149,7 @@ class _Scene:
 
     def identities(self, model: Model, keep: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every tracker at every frame rate."""
-        recording = Recording.of(self._clip, model, keep)
+        recording = Recording.of(self._clip, model, self._given, keep)
         rng = np.random.default_rng(1)
         footage = {"": recording, ", 30 % of frames lost": recording.dropping(0.3, rng)}
         footage |= {f", {hertz} frames/s": recording.at_rate(hertz) for hertz in SLOW_HZ}

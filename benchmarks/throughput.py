@@ -175,10 +175,9 @@ def _rounds(
 def measured(way: str, street: Street) -> dict[str, float]:
     """Measure a street in one way; imports and start-up are not in the times."""
     from calibration import read_site, read_survey, solve
-    from edge.assembly import counting, known_model, measuring_pipeline
+    from edge.assembly import counting, known_model, measuring_pipeline, road_detector
     from edge.cli.measuring import rules_for
     from edge.clock import ClockAnchor
-    from edge.detect import open_detector
     from edge.domain import Frame
     from edge.service import close_clip, measure
     from edge.sources.video import VideoFile
@@ -188,7 +187,7 @@ def measured(way: str, street: Street) -> dict[str, float]:
             datetime(2026, 1, 1, tzinfo=timezone.utc)
         )
         model = known_model(None)
-        detector = open_detector(model)
+        detector = road_detector(model, calibration)
         began: list[float] = []
         last_s = 0.0
 

@@ -22,7 +22,7 @@ from edge.aggregate import Anonymity, Windows
 from edge.aggregate.anonymity import MOST_DELAY_S
 from edge.aggregate.windows import LATENESS_S, SLOT_S
 from edge.clock import Clock, ClockAnchor, anchor_now, utc_datetime
-from edge.detect import open_detector
+from edge.detect import Look, look_at_road, open_detector
 from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, Provenance, SpeedHistogram
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
@@ -61,6 +61,7 @@ from models import Model, load_catalogue
 
 APPROACH_M = 15.0  # a vehicle is followed this far before and after the zone, so that its identity is settled inside
 MARGIN_M = 5.0  # and fitted this far before and after it
+BESIDE_M = 2.0  # and this far beside the zone the whole vehicle is in view
 SHOULDER_M = 4.0  # and this far beside it: a boxed vehicle's foot may seem to stand beside the lane
 LAB_LATENESS_S = 20.0  # a passage is certain about 10 s after it; who stands longer counts in a later slot, flagged
 
@@ -120,6 +121,29 @@ def known_model(name: str | None) -> Model:
         CatalogueError: There is no such model.
     """
     return load_catalogue().find(name)
+
+
+def road_detector(model: Model, calibration: Calibration, *, threads: int = 2) -> Detector:
+    """The detector of one site: it looks at the road only, as finely as that road needs.
+
+    Raises:
+        BadInput: The model's file is not what its entry says.
+    """
+    return open_detector(model, threads=threads, look=look_of(model, calibration))
+
+
+def look_of(model: Model, calibration: Calibration) -> Look:
+    """Where and how finely a model looks at a site."""
+    site = calibration.site
+    left_m = site.polygon_in_frame_m[:, 1]
+    low_m, high_m = float(left_m.min()), float(left_m.max())
+    return look_at_road(
+        calibration.zone_plane,
+        followed_m=((-APPROACH_M, site.length_m + APPROACH_M), (low_m - BESIDE_M, high_m + BESIDE_M)),
+        zone_m=((0.0, site.length_m), (low_m, high_m)),
+        model_px=model.input_px,
+        stride=model.stride,
+    )
 
 
 def measuring_pipeline(
@@ -318,7 +342,10 @@ def assembled(
         yield Device(
             source=source,
             pipeline=measuring_pipeline(
-                calibration, detector or open_detector(model), has_gate=is_sparing, has_cadence=is_sparing
+                calibration,
+                detector or road_detector(model, calibration),
+                has_gate=is_sparing,
+                has_cadence=is_sparing,
             ),
             windows=windows,
             anonymity=anonymity,

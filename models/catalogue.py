@@ -27,7 +27,7 @@ BUNDLED = Path(__file__).with_name("catalogue.toml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OWN_FILES = (".pt", ".onnx", ".engine", ".torchscript")
-_KEYS = ("summary", "file", "sha256", "input_px", "runtime", "head", "source", "licence", "classes")
+_KEYS = ("summary", "file", "sha256", "input_px", "stride", "runtime", "head", "source", "licence", "classes")
 
 
 class CatalogueError(Exception):
@@ -58,6 +58,7 @@ class Model:
         file: Where its weights stand.
         sha256: Checksum that the file must have.
         input_px: Width and height of the network's input; None: the runtime knows. [px]
+        stride: Its sides may be any multiple of this instead; None: they are as they are. [px]
         runtime: What runs it.
         head: How its answer is read; None: the runtime knows.
         source: Where it comes from.
@@ -70,6 +71,7 @@ class Model:
     file: Path
     sha256: str
     input_px: tuple[int, int] | None
+    stride: int | None
     runtime: Runtime
     head: Head | None
     source: str
@@ -90,6 +92,7 @@ class Model:
             file=file,
             sha256=sha256,
             input_px=None,
+            stride=None,
             runtime=Runtime.ULTRALYTICS,
             head=None,
             source=str(file),
@@ -184,6 +187,7 @@ def _model(name: str, entry: object, catalogue: Path) -> Model:
         file=catalogue.parent / _typed(entry, "file", str, where),
         sha256=sha256,
         input_px=_size(entry, where),
+        stride=_stride(entry, where),
         runtime=_choice(entry, "runtime", Runtime, where),
         head=_choice(entry, "head", Head, where),
         source=_typed(entry, "source", str, where),
@@ -241,6 +245,15 @@ def _size(table: Mapping[str, object], where: str) -> tuple[int, int]:
     if len(size) != 2 or min(size) < 1:
         raise CatalogueError(f"{where}: input_px: expected [width, height] in pixels, got {list(size)}")
     return size[0], size[1]
+
+
+def _stride(table: Mapping[str, object], where: str) -> int | None:
+    stride = table.get("stride")
+    if stride is None:
+        return None
+    if type(stride) is not int or stride < 1 or any(side % stride for side in _size(table, where)):
+        raise CatalogueError(f"{where}: stride: expected a whole number that divides input_px, got {stride!r}")
+    return stride
 
 
 def _indices(value: object, where: str) -> tuple[int, ...]:

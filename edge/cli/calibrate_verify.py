@@ -134,10 +134,9 @@ def hold(
         BadInput: The calibration has expired, or does not fit the source, or the source cannot be opened.
     """
     from calibration import Calibration
-    from edge.assembly import known_model, measuring_pipeline, refuse_other_size, source_of
+    from edge.assembly import known_model, measuring_pipeline, refuse_other_size, road_detector, source_of
     from edge.cli.run import stopped_by_signals
     from edge.cli.typed import Typist, at_its_pace, beside_the_street
-    from edge.detect import open_detector
     from edge.sources.video import VideoFile
 
     file = settings.calibration.file
@@ -147,7 +146,7 @@ def hold(
             f"{file}: expected a calibration that is valid, found {calibration.id}, expired on"
             f" {calibration.expires:%Y-%m-%d} (survey the site again)"
         )
-    pipeline = measuring_pipeline(calibration, open_detector(known_model(settings.model.name)))
+    pipeline = measuring_pipeline(calibration, road_detector(known_model(settings.model.name), calibration))
     stop = stopped_by_signals()
     with source_of(settings.source, size_px=calibration.image_size_px) as source:
         if isinstance(source, VideoFile):  # a camera is asked for that size, and asked again

@@ -18,11 +18,18 @@ from rich.table import Table
 
 from calibration import Calibration
 from calibration.units import kmh_from_mps
-from edge.assembly import Rules, counting, heed_expiry, known_model, measuring_pipeline, refuse_other_size
+from edge.assembly import (
+    Rules,
+    counting,
+    heed_expiry,
+    known_model,
+    measuring_pipeline,
+    refuse_other_size,
+    road_detector,
+)
 from edge.cli.annotate import Annotator
 from edge.cli.files import written_whole
 from edge.clock import ClockAnchor
-from edge.detect import open_detector
 from edge.domain import Direction, Frame, Passage, Queued, Reason, Release, Settlement
 from edge.errors import BadInput
 from edge.pipeline import Pipeline
@@ -175,7 +182,7 @@ def replay_clip(
         now = taken or datetime.now(timezone.utc)
         heed_expiry(calibration, windows, now=now, is_allowed=True, calibration_name=str(calibration_file))
         pipeline = measuring_pipeline(
-            calibration, open_detector(model), has_gate=not every_frame, has_cadence=not every_frame
+            calibration, road_detector(model, calibration), has_gate=not every_frame, has_cadence=not every_frame
         )
         files = [
             opened.enter_context(written_whole(file)) if file is not None else None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edge.detect.look import Look, look_at_road
 from edge.domain import Detections, Frame, RoadUser
 from edge.errors import BadInput
 from models import CatalogueError, Head, Model, Runtime
 
-__all__ = ["Detector", "open_detector"]
+__all__ = ["Detector", "Look", "look_at_road", "open_detector"]
 
 
 class Detector(Protocol):
@@ -27,17 +28,18 @@ class Detector(Protocol):
         """Road users in the frame, best first, one box each."""
 
 
-def open_detector(model: Model, *, threads: int = 2, region_px: tuple[int, int, int, int] | None = None) -> Detector:
+def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -> Detector:
     """Load a model, after comparing its file with its entry in the catalogue.
 
     Args:
         model: Which one.
         threads: Processor threads that a frame may use (onnxruntime; Ultralytics decides for itself).
-        region_px: Look only at this part of each frame: first column, first row, and one past the last of each. [px]
+        look: Which part of each frame to look at, and how finely; None: all of it, at the model's own size.
 
     Raises:
         BadInput: The file is missing, not the one of the entry, or not such a network.
     """
+    region_px = None if look is None else look.region_px
     try:
         file = model.verified_file()
     except CatalogueError as error:
@@ -49,13 +51,18 @@ def open_detector(model: Model, *, threads: int = 2, region_px: tuple[int, int, 
 
     from edge.detect.onnx import OnnxDetector
 
+    input_px = None if model.stride is None else model.input_px if look is None else look.input_px
     detector = OnnxDetector(
-        file, classes=_road_users(model), head=model.head or Head.CLASSIC, threads=threads, region_px=region_px
+        file,
+        classes=_road_users(model),
+        head=model.head or Head.CLASSIC,
+        threads=threads,
+        input_px=input_px,
+        region_px=region_px,
     )
-    if model.input_px not in (None, detector.input_px):
-        raise BadInput(
-            f"model {model.name}: expected an input of {model.input_px} px, the file has {detector.input_px}"
-        )
+    expected_px = input_px or model.input_px
+    if expected_px is not None and detector.input_px != expected_px:
+        raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {detector.input_px}")
     return detector
 
 

@@ -16,7 +16,7 @@ import onnxruntime
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / "edge" / "demo" / "street.mp4"
-WEIGHTS = ROOT / "models" / "nanodet_y8_640x384_int8.onnx"
+WEIGHTS = ROOT / "models" / "nanodet_int8.onnx"
 GOLDEN = ROOT / "tests" / "golden" / "detections.json"
 FRAMES = (40, 150, 300)
 COCO = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}

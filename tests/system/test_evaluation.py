@@ -10,6 +10,7 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from benchmarks import brno
 from benchmarks.clips import counted
-from benchmarks.evaluation import Recording, Scorers, chosen_model, passages_of, surveyed
+from benchmarks.evaluation import Recording, Scorers, chosen_model, passages_of, size_of, surveyed
 from calibration import Calibration, parse_image_size
 from tests.support.clips import ROOT, evaluation_file
 
@@ -33,8 +34,11 @@ COUNTED = {
 
 
 @cache
-def recording_of(clip: Path) -> Recording:
-    return Recording.of(clip, chosen_model(None))
+def recording_of(scene: str) -> Recording:
+    """What the detector sees where the survey as given says that the road is."""
+    with tempfile.TemporaryDirectory() as scratch:
+        calibration = survey_of(evaluation_file(f"scenes/{scene}.truth.json"), Path(scratch))
+    return Recording.of(evaluation_file(f"scenes/{scene}.mp4"), chosen_model(None), calibration)
 
 
 def survey_of(truth: Path, out: Path, *noise: str) -> Calibration:
@@ -45,7 +49,7 @@ def survey_of(truth: Path, out: Path, *noise: str) -> Calibration:
 def score(scene: str, calibration: Calibration) -> dict[str, Any]:
     truth = evaluation_file(f"scenes/{scene}.truth.json")
     scorer = Scorers.beside(truth.parent).module("score_passages")
-    passages = passages_of(recording_of(evaluation_file(f"scenes/{scene}.mp4")), calibration)
+    passages = passages_of(recording_of(scene), calibration)
     figures: dict[str, Any] = scorer.score(json.loads(truth.read_text(encoding="utf-8")), passages)[0]
     return figures
 
@@ -79,9 +83,8 @@ def test_a_careful_technicians_survey_does_not_change_that(scene: str, tmp_path:
 def test_real_traffic_is_counted_as_people_saw_it(clip: str) -> None:
     footage, events = evaluation_file(f"clips/{clip}"), evaluation_file("clips/events.csv")
     stem = Path(clip).stem
-    recording = recording_of(footage)
-    calibration = surveyed(CLIPS / f"{stem}.survey.csv", CLIPS / f"{stem}.site.toml", recording.size_px)
-    passages = passages_of(recording, calibration)
+    calibration = surveyed(CLIPS / f"{stem}.survey.csv", CLIPS / f"{stem}.site.toml", size_of(footage))
+    passages = passages_of(Recording.of(footage, chosen_model(None), calibration), calibration)
     for passage in passages:
         assert passage["exit_s"] > passage["enter_s"]
         assert passage["speed_kmh"] is None or (math.isfinite(passage["speed_kmh"]) and passage["sigma_kmh"] > 0)

@@ -16,8 +16,7 @@ import pytest
 from calibration import Calibration, read_site, read_survey, solve
 from calibration.units import kmh_from_mps
 from edge.aggregate import Anonymity
-from edge.assembly import known_model, measuring_pipeline
-from edge.detect import open_detector
+from edge.assembly import known_model, measuring_pipeline, road_detector
 from edge.domain import Detections, Direction, Flag, Frame, Passage, Pixels, Reason
 from edge.service import close_clip, measure
 from edge.sources.video import VideoFile
@@ -131,7 +130,7 @@ def test_a_turned_street_is_measured_right_again_and_nobody_is_measured_wrong_in
     """The bundled street, turned down by half a degree after 10 s: unnoticed, speeds would be up to 5 km/h wrong."""
     calibration, turned_s, ends_s = demo_calibration(), 10.0, 30.0
     turner = Turner(calibration.plane.camera, a_turn(0.5))
-    pipeline = measuring_pipeline(calibration, open_detector(known_model(None)))
+    pipeline = measuring_pipeline(calibration, road_detector(known_model(None), calibration))
     windows, anonymity = some_windows(slot_s=60, lateness_s=20.0), Anonymity(k=1, lab=True)
     passages: list[Passage] = []
     with VideoFile(STREET) as street:

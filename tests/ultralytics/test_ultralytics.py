@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.detect import open_detector
+from edge.detect import Look, open_detector
 from edge.detect.ultralytics import UltralyticsDetector
 from edge.domain import Detections, Frame, RoadUser, TimeKind
 from edge.errors import BadInput
@@ -44,7 +44,7 @@ def test_both_detectors_see_the_same_vehicles_with_the_same_weights(frame: Frame
 
 def test_a_part_of_the_frame_answers_in_pixels_of_the_frame(frame: Frame) -> None:
     region = (360, 90, 840, 378)
-    ours = open_detector(DEFAULT, region_px=region).detect(frame)
+    ours = open_detector(DEFAULT, look=Look(region, (640, 384))).detect(frame)
     theirs = UltralyticsDetector(DEFAULT.file, region_px=region).detect(frame)
 
     assert (ours.scores >= 0.45).sum() >= 3
