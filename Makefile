@@ -58,7 +58,7 @@ $(DEMO): $(INPUTS) | $(MADE)
 
 $(TEST): $(INPUTS) | $(MADE)
 	@echo "installing Snellius and what tests it into $(VENV) (a few minutes the first time)"
-	$(INSTALL) '.[demo,test]'
+	$(INSTALL) '.[demo,subscriber,study,test]'
 	@touch $@ $(DEMO)
 
 # In an environment of its own: the libraries that accuracy is compared with bring opencv-python beside ours.
@@ -81,8 +81,11 @@ $(MADE):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Programs that the tests use, each with Debian's package. Some live in /usr/sbin, which is not on everybody's path.
-PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace chromedriver:chromium-driver
+# Programs that the tests use, each with Debian's package. Some live where not everybody's path leads: /usr/sbin, and a
+# folder of each version of PostgreSQL.
+PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace chromedriver:chromium-driver \
+	initdb:postgresql
+POSTGRESQL := $(shell printf '%s:' /usr/lib/postgresql/*/bin)
 
 # An RTSP server, for Debian's Python: GStreamer's, with an H.264 encoder.
 RTSP_SERVER := gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-bad gstreamer1.0-plugins-good python3-gi
@@ -91,7 +94,7 @@ HAS_RTSP := import gi; gi.require_version("GstRtspServer", "1.0"); from gi.repos
 
 programs:
 	@missing=""; for pair in $(PROGRAMS); do \
-		PATH="$$PATH:/usr/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+		PATH="$$PATH:/usr/sbin:$(POSTGRESQL)" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	/usr/bin/python3 -c '$(HAS_RTSP)' 2>/dev/null || missing="$$missing $(RTSP_SERVER)"; \
 	[ -z "$$missing" ] || { \
 		echo "installing what the tests use:$$missing"; \
@@ -109,7 +112,8 @@ test-ultralytics:
 lock: | $(MADE)
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-annotate \
-		--extra bench --extra demo --extra test --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+		--extra bench --extra demo --extra subscriber --extra study --extra test \
+		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-ultralytics build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -25,6 +25,8 @@ from edge.cli import (
     privacy,
     replay,
     run,
+    study,
+    subscribe,
 )
 from edge.errors import BadInput, SnelliusError
 
@@ -45,6 +47,8 @@ calibrate.app.command(name="page")(calibrate_page.page)
 calibrate.app.command(name="verify")(calibrate_verify.verify)
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(models.app, name="models")
+app.add_typer(subscribe.app, name="subscribe")
+app.add_typer(study.app, name="study")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="privacy")(privacy.privacy)
 

@@ -40,7 +40,7 @@ def test_the_base_install_pulls_no_torch() -> None:
 def test_every_extra_that_make_installs_is_locked() -> None:
     locked = {named(line) for line in LOCK.splitlines() if line and not line.startswith("#")}
 
-    for extra in ("demo", "test"):
+    for extra in ("demo", "subscriber", "study", "test"):
         wanted = {named(requirement) for requirement in PROJECT["optional-dependencies"][extra]}
         assert wanted <= locked, extra
 
