@@ -86,6 +86,7 @@ class Listener:
     """One worker. Use it from one thread.
 
     Attributes:
+        is_listening: Whether the broker has confirmed the subscriptions since the start.
         tally: How many messages were ``new``, ``known``, ``contradicting``, ``forgotten``, ``refused`` or ``facts``.
     """
 
@@ -103,6 +104,7 @@ class Listener:
             hears_facts: Whether to keep meta, status and health: one worker of a group.
             repairs: Whether to ask poles for what is missing: one worker of a group.
         """
+        self.is_listening = False
         self.tally: Counter[str] = Counter()
         self._broker = broker
         self._store = store
@@ -232,6 +234,7 @@ class Listener:
         if any(reason.is_failure for reason in reasons):
             self._lost = f"the broker refuses user '{self._broker.username}' a subscription"
         else:
+            self.is_listening = True
             log.info("listening")
 
     def _on_disconnect(

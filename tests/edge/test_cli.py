@@ -25,6 +25,15 @@ VERBS = (
     "calibrate solve",
     "calibrate check",
     "models list",
+    "subscribe run",
+    "subscribe gaps",
+    "subscribe resend",
+    "subscribe rollup",
+    "subscribe export",
+    "subscribe page",
+    "subscribe forget",
+    "study plan",
+    "study run",
 )
 Snellius = Callable[..., tuple[int, str, str]]
 

@@ -156,9 +156,9 @@ def test_days_that_remember_are_noticed() -> None:
 
 # ---------------------------------------------------------------------------------------------- known effects, short
 
-# 300 studies: a true coverage of 95 % shows between 91 and 98 % with 99.9 % probability (binomial). The long version,
+# 200 studies: a true coverage of 95 % shows between 90 and 99 % with 99.7 % probability (binomial). The long version,
 # with the bounds of 93 to 97 %, is `python -m benchmarks.study`.
-STUDIES = 300
+STUDIES = 200
 
 
 @pytest.mark.parametrize("street", [SCENARIOS[0], SCENARIOS[2]], ids=lambda street: street.name)
@@ -166,9 +166,9 @@ def test_intervals_hold_the_truth_and_vehicles_as_witnesses_do_not(street: Stree
     found = outcome(street, STUDIES, seed=11, replicates=200, permutations=0)
 
     for name in FIGURES:
-        assert 0.91 <= found["covered"][name] <= 0.985, name
+        assert 0.90 <= found["covered"][name] <= 0.99, name
     if street.effect_kmh == 0.0:
-        assert found["found"]["v85"] <= 0.09
+        assert found["found"]["v85"] <= 0.10
         assert found["naive_finds_mean"] > 0.5
     else:
         assert found["found"]["v85"] > 0.99

@@ -30,6 +30,7 @@ from tests.support.snelliuslaan import AFTER, BEFORE, COMPARISON, FIRST, LAST, S
 
 V85 = FIGURES.index("v85")
 U_REL = {STREET: {"cal-2026-10-02-a1": 0.008}, COMPARISON: {"cal-2026-10-02-a1": 0.008}}
+MONDAY = four_o_clock("2026-01-05")
 Windows = dict[str, list[Flow]]
 
 
