@@ -57,8 +57,7 @@ class Estimator:
         self._zone_length_m = zone_length_m
         self._unsurveyed = RoadPlane(plane.camera, np.zeros_like(plane.covariance), plane.hull_m)
         values, axes = np.linalg.eigh(plane.covariance)
-        spreads = axes * np.sqrt(np.clip(values, 0.0, None))
-        self._displaced = [plane.camera.perturbed(spread) for spread in spreads.T]
+        self._spreads = (axes * np.sqrt(np.clip(values, 0.0, None))).T
 
     def estimate(self, trajectory: Trajectory) -> Path | None:
         """The path of a road user; None for one that stood, strolled, or was seen too briefly to say it moved."""
@@ -97,7 +96,7 @@ class Estimator:
         start = np.array([position[0] + position[1] * origin_s, position[1], np.median(across)])
         bodies = _bodies_for(votes, abs(start[1]))
         fits = [
-            (fit_body(self._plane.camera, self._displaced, body, chosen, origin_s, start), np.log(belief))
+            (fit_body(self._plane.camera, self._spreads, body, chosen, origin_s, start), np.log(belief))
             for body, belief in bodies.items()
         ]
         return max(fits, key=lambda pair: pair[0].log_evidence + pair[1])[0], origin_s

@@ -22,8 +22,8 @@ from calibration.camera import Camera
 from edge.domain import Floats, Trajectory
 from edge.speed.bodies import Body
 
-# Parameters: cubic along the axis (4), offset from the axis and its rate (2), log size (3), edge offsets (4) and how
-# much these change from the first box to the last (4)
+# Parameters: cubic along the axis (4), offset from the axis and its rate (2), log size (3), edge offsets beyond those
+# expected of the detector (4) and how much these change from the first box to the last (4)
 ALONG, ACROSS, SIZE, OFFSETS, DRIFTS = slice(0, 4), slice(4, 6), slice(6, 9), slice(9, 13), slice(13, 17)
 N_PARAMETERS = 17
 
@@ -35,14 +35,12 @@ HIDDEN_FACTOR = np.array([8.0, 2.0, 8.0, 20.0])  # how much less an edge is trus
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 FAR_OFF = 10.0  # standard deviations; part of the body would be behind the camera
 PRIOR_SCALE_WEIGHT = 40.0  # residuals' worth of belief in the noise figures above
-STEPS = 12
-CONVERGED = 1e-3  # of a standard deviation, largest step
+STEPS = 9
+CONVERGED = 1e-2  # of a standard deviation, mean over the parameters of the last step
 CORRELATION_PRIOR = 0.5
 CORRELATION_PRIOR_WEIGHT = 10.0
-# Finite differences, in units of the prior; place and speed have vague priors, so theirs are small fractions of them
-NUDGE_SIZES = np.full(N_PARAMETERS, 1e-3)
-NUDGE_SIZES[[0, 1, 4]] = 1e-5
-NUDGES = np.diag(NUDGE_SIZES)
+MIN_HEADING_SPEED_MPS = 0.5  # slower, and the ratio of the two speeds is no heading
+EDGES, AXES = np.arange(4), np.array([0, 1, 0, 1])  # left, top, right, bottom, and the picture's axis of each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,41 +83,79 @@ class _Problem:
         self.sigmas_px = sigmas * (1.0 + HIDDEN_FACTOR * trajectory.covered[:, None])
         self.powers = taus_s[:, None] ** np.arange(4)
         self.progress = taus_s / max(float(np.ptp(taus_s)), 1e-9)
+        self.expected = body.edges.expected(self.observed)
 
-    def predict(self, parameters: Floats, camera: Camera | None = None) -> Floats:
-        """Boxes for sets of parameters (p, 17), shape (p, k, 4). [px]"""
-        centre_s = parameters[:, ALONG] @ self.powers.T
-        rates = np.maximum(np.abs(parameters[:, 1]), 0.5)
-        slope = parameters[:, 5] / rates  # small: sine and tangent agree
-        cosine = self.forward / np.sqrt(1 + slope**2)
-        sine = slope / np.sqrt(1 + slope**2)
-        centre_d = parameters[:, 4, None] + parameters[:, 5, None] * self.taus_s
-        size = np.exp(parameters[:, SIZE])
-        points = self.body.hull[None] * size[:, None, :]  # (p, h, 3)
-        x = points[..., 0] * cosine[:, None] - points[..., 1] * sine[:, None] * self.forward
-        y = points[..., 0] * sine[:, None] + points[..., 1] * cosine[:, None]
-        world = np.empty((len(parameters), len(self.taus_s), points.shape[1], 3))
-        world[..., 0] = centre_s[:, :, None] + x[:, None, :]
-        world[..., 1] = centre_d[:, :, None] + y[:, None, :]
-        world[..., 2] = points[:, None, :, 2]
-        pixels = (camera or self.camera).project(world)
-        low, high = pixels.min(axis=2), pixels.max(axis=2)
-        extent = high - low
-        offsets = parameters[:, None, OFFSETS] + parameters[:, None, DRIFTS] * self.progress[None, :, None]
-        boxes = np.concatenate([low + offsets[..., :2] * extent, high + offsets[..., 2:] * extent], axis=-1)
-        return np.asarray(np.clip(boxes, self.low, self.high))
+    def linearise(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
+        """Standardised differences to the predicted boxes, with derivatives.
 
-    def residuals(self, boxes: Floats) -> Floats:
-        """Standardised differences; a box that cannot be predicted counts as far off and pulls nowhere."""
-        return np.asarray(np.nan_to_num((self.observed - boxes) / self.sigmas_px, nan=FAR_OFF))
+        Each edge of a box is made by one point of the hull, so its derivative is that point's. A box that cannot be
+        predicted counts as far off and pulls nowhere.
+
+        Args:
+            parameters: Shape (17,).
+
+        Returns:
+            Differences (k, 4); derivatives of the prediction, in units of the noise, by the parameters (k, 4, 17) and
+            by the camera's parameters (k, 4, 11).
+        """
+        turn, by_slope = self._heading(parameters)
+        points = self.body.hull * np.exp(parameters[SIZE])
+        middle = np.zeros((len(self.taus_s), 3))
+        middle[:, 0] = self.powers @ parameters[ALONG]
+        middle[:, 1] = parameters[4] + parameters[5] * self.taus_s
+        pixels = self.camera.project(middle[:, None] + points @ turn)
+        makers = np.concatenate([pixels.argmin(axis=1), pixels.argmax(axis=1)], axis=1)  # NaN wins, and shows
+        made = points[makers]  # (k, 4, 3)
+        edges, by_camera, by_place = (
+            part[:, EDGES, AXES] for part in self.camera.linearise(middle[:, None] + made @ turn)
+        )
+        by_parameters = self._by_parameters(parameters, made, turn, by_slope, by_place)
+        extents = np.tile(edges[:, 2:] - edges[:, :2], 2)
+        shifts = self.expected + parameters[OFFSETS] + parameters[DRIFTS] * self.progress[:, None]
+        for slopes in (by_parameters, by_camera):
+            slopes += shifts[..., None] * np.tile(slopes[:, 2:] - slopes[:, :2], (1, 2, 1))
+        by_parameters[:, EDGES, OFFSETS.start + EDGES] = extents
+        by_parameters[:, EDGES, DRIFTS.start + EDGES] = extents * self.progress[:, None]
+        boxes = edges + shifts * extents
+        residuals = (self.observed - np.clip(boxes, self.low, self.high)) / self.sigmas_px
+        residuals[np.isnan(boxes)] = FAR_OFF
+        pulls_nowhere = ~((boxes > self.low) & (boxes < self.high))
+        for slopes in (by_parameters, by_camera):
+            slopes /= self.sigmas_px[..., None]
+            slopes[pulls_nowhere] = 0.0
+        return residuals, by_parameters, by_camera
+
+    def _heading(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Rotation of row vectors from the body to the road, and its derivative by the ratio of the two speeds."""
+        slope = parameters[5] / max(abs(parameters[1]), MIN_HEADING_SPEED_MPS)
+        norm = np.sqrt(1 + slope**2)
+        cosine, sine = self.forward / norm, slope / norm
+        by_cosine, by_sine = -self.forward * slope / norm**3, 1 / norm**3
+        turn = np.array([[cosine, sine, 0.0], [-sine * self.forward, cosine, 0.0], [0.0, 0.0, 1.0]])
+        by_slope = np.array([[by_cosine, by_sine, 0.0], [-by_sine * self.forward, by_cosine, 0.0], [0.0, 0.0, 0.0]])
+        return turn, by_slope
+
+    def _by_parameters(
+        self, parameters: Floats, made: Floats, turn: Floats, by_slope: Floats, by_place: Floats
+    ) -> Floats:
+        """Derivative of the hull's bounds by path and size; offsets and drifts left zero, shape (k, 4, 17). [px]"""
+        slopes = np.zeros((*made.shape[:2], N_PARAMETERS))
+        slopes[..., ALONG] = by_place[..., :1] * self.powers[:, None]
+        slopes[..., 4] = by_place[..., 1]
+        slopes[..., 5] = by_place[..., 1] * self.taus_s[:, None]
+        turning = np.einsum("kij,kij->ki", by_place, made @ by_slope)
+        rate = max(abs(parameters[1]), MIN_HEADING_SPEED_MPS)
+        slopes[..., 5] += turning / rate
+        if rate > MIN_HEADING_SPEED_MPS:
+            slopes[..., 1] -= turning * parameters[5] * np.sign(parameters[1]) / rate**2
+        slopes[..., SIZE] = (by_place @ turn.T) * made
+        return slopes
 
 
 def _prior(body: Body, start: Floats) -> tuple[Floats, Floats]:
     """Mean and one standard deviation of every parameter; the path's place and speed are left free."""
     position, speed, lateral = start
-    mean = np.concatenate(
-        [[position, speed, 0.0, 0.0, lateral, 0.0], np.log(body.size_m), body.edges.offset, np.zeros(4)]
-    )
+    mean = np.concatenate([[position, speed, 0.0, 0.0, lateral, 0.0], np.log(body.size_m), np.zeros(8)])
     sigma = np.concatenate(
         [
             [1e3, 1e2, ACCELERATION_SIGMA_MPS2 / 2, JERK_SIGMA_MPS3 / 6],
@@ -134,7 +170,7 @@ def _prior(body: Body, start: Floats) -> tuple[Floats, Floats]:
 
 def fit_body(
     camera: Camera,
-    displaced: list[Camera],
+    spreads: Floats,
     body: Body,
     trajectory: Trajectory,
     origin_s: float,
@@ -144,7 +180,7 @@ def fit_body(
 
     Args:
         camera: The camera in the frame of the axis.
-        displaced: The same camera displaced by each principal axis of its uncertainty (one standard deviation).
+        spreads: Principal axes of the camera's uncertainty (one standard deviation), shape (axes, 11).
         body: Kind of body to fit.
         trajectory: Boxes, at least 3.
         origin_s: Instant at which the path's cubic counts from zero. [s]
@@ -156,10 +192,10 @@ def fit_body(
     taus = trajectory.times_s - origin_s
     problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0)
     mean, sigma = _prior(body, start)
-    z, jacobian, residuals, weights, scale = _minimise(problem, mean, sigma)
+    z, (residuals, jacobian, by_camera), weights, scale = _minimise(problem, mean, sigma)
     inflation = _correlation_inflation(residuals, weights)
     weighted = jacobian * (weights / scale**2)[..., None]
-    information = np.einsum("kij,kil->jl", weighted, jacobian)
+    information = np.einsum("kij,kil->jl", weighted, jacobian, optimize=True)
     covariance_z = np.linalg.inv(information / inflation + np.eye(N_PARAMETERS))
     cost = (DEGREES_OF_FREEDOM + 1) * np.log1p((residuals / scale) ** 2 / DEGREES_OF_FREEDOM) + 2 * np.log(scale)
     log_evidence = -0.5 * (cost.sum() / inflation + z @ z - np.linalg.slogdet(covariance_z)[1])
@@ -167,7 +203,7 @@ def fit_body(
         body=body,
         parameters=mean + sigma * z,
         covariance=covariance_z * np.outer(sigma, sigma),
-        covariance_calibration=_calibration_response(problem, displaced, mean, sigma, z, weighted, information),
+        covariance_calibration=_calibration_response(spreads, by_camera, sigma, weighted, information),
         residuals=residuals / scale,
         weights=weights,
         scale=scale,
@@ -175,13 +211,10 @@ def fit_body(
     )
 
 
-def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats]:
-    """Residuals (k, 4) and their derivative by the standardised parameters (k, 4, 17)."""
-    trials = np.concatenate([z[None], z[None] + NUDGES])
-    boxes = problem.predict(mean + sigma * trials)
-    residuals = problem.residuals(boxes[0])
-    slopes = np.nan_to_num((boxes[0] - boxes[1:]) / (problem.sigmas_px * NUDGE_SIZES[:, None, None]))
-    return residuals, np.moveaxis(slopes, 0, -1)
+def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
+    """Residuals (k, 4), derivatives of the prediction by the standardised parameters (k, 4, 17) and by the camera."""
+    residuals, by_parameters, by_camera = problem.linearise(mean + sigma * z)
+    return residuals, by_parameters * sigma, by_camera
 
 
 def _weigh(residuals: Floats) -> tuple[Floats, float]:
@@ -195,33 +228,34 @@ def _weigh(residuals: Floats) -> tuple[Floats, float]:
     return (nu + 1) / (nu + (residuals / scale) ** 2), scale
 
 
-def _minimise(problem: _Problem, mean: Floats, sigma: Floats) -> tuple[Floats, Floats, Floats, Floats, float]:
+def _minimise(
+    problem: _Problem, mean: Floats, sigma: Floats
+) -> tuple[Floats, tuple[Floats, Floats, Floats], Floats, float]:
     """Levenberg-Marquardt over standardised parameters, re-weighted at every step."""
     z = np.zeros(N_PARAMETERS)
-    residuals, jacobian = _linearised(problem, mean, sigma, z)
+    here = _linearised(problem, mean, sigma, z)
     damping = 1e-3
-    weights, scale = _weigh(residuals)
-    cost = _cost(residuals, scale, z)
+    weights, scale = _weigh(here[0])
+    cost = _cost(here[0], scale, z)
     for _ in range(STEPS):
-        weighted = jacobian * (weights / scale**2)[..., None]
-        information = np.einsum("kij,kil->jl", weighted, jacobian) + np.eye(N_PARAMETERS)
-        gradient = -np.einsum("kij,ki->j", weighted, residuals) - z
+        weighted = here[1] * (weights / scale**2)[..., None]
+        information = np.einsum("kij,kil->jl", weighted, here[1], optimize=True) + np.eye(N_PARAMETERS)
+        gradient = np.einsum("kij,ki->j", weighted, here[0]) - z
         step = np.linalg.solve(information + damping * np.diag(np.diag(information)), gradient)
-        trial = z + step
-        new_residuals, new_jacobian = _linearised(problem, mean, sigma, trial)
-        new_cost = _cost(new_residuals, scale, trial)
+        there = _linearised(problem, mean, sigma, z + step)
+        new_cost = _cost(there[0], scale, z + step)
         if new_cost > cost:
             damping *= 10
             if damping > 1e6:
                 break
             continue
         done = np.sqrt(step @ information @ step) < CONVERGED * np.sqrt(N_PARAMETERS)
-        z, residuals, jacobian, damping = trial, new_residuals, new_jacobian, damping / 5
-        weights, scale = _weigh(residuals)
-        cost = _cost(residuals, scale, z)
+        z, here, damping = z + step, there, damping / 5
+        weights, scale = _weigh(here[0])
+        cost = _cost(here[0], scale, z)
         if done:
             break
-    return z, jacobian, residuals, weights, scale
+    return z, here, weights, scale
 
 
 def _cost(residuals: Floats, scale: float, z: Floats) -> float:
@@ -242,18 +276,9 @@ def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
 
 
 def _calibration_response(
-    problem: _Problem,
-    displaced: list[Camera],
-    mean: Floats,
-    sigma: Floats,
-    z: Floats,
-    weighted: Floats,
-    information: Floats,
+    spreads: Floats, by_camera: Floats, sigma: Floats, weighted: Floats, information: Floats
 ) -> Floats:
     """Covariance of the parameters from the camera's, by the implicit function theorem at the minimum."""
-    parameters = (mean + sigma * z)[None]
-    here = problem.predict(parameters)[0]
-    moved = np.array([problem.predict(parameters, camera)[0] - here for camera in displaced]) / problem.sigmas_px
-    pull = np.einsum("kij,cki->cj", weighted, np.nan_to_num(moved))
+    pull = np.einsum("kij,kic,ac->aj", weighted, by_camera, spreads, optimize=True)
     shifts = sigma * np.linalg.solve(information + np.eye(N_PARAMETERS), pull.T).T
     return np.asarray(shifts.T @ shifts)
