@@ -264,6 +264,8 @@ class Device:
         publisher: Outbox to broker.
         calibration: Of this site.
         allows_expired: Whether it is used on after it has expired, every message marked.
+        follows_clock: Whether the source's clock is CLOCK_BOOTTIME, so that the wall clock can be followed.
+        meta: What was said about the device when it was put together.
         status: What was said about the device when it was put together: it is starting.
     """
 
@@ -276,6 +278,8 @@ class Device:
     publisher: Publisher
     calibration: Calibration
     allows_expired: bool
+    follows_clock: bool
+    meta: Meta
     status: Status
 
 
@@ -339,6 +343,7 @@ def assembled(
             since=utc_datetime(clock.utc_ns()),
             sw=software_version(),
         )
+        meta = _meta(settings, site_id, calibration, model, rules, outbox.epoch)
         yield Device(
             source=source,
             pipeline=measuring_pipeline(
@@ -355,13 +360,15 @@ def assembled(
                 queue=outbox,
                 native=native,
                 also=also_spoken(settings.mqtt, native),
-                meta=_meta(settings, site_id, calibration, model, rules, outbox.epoch),
+                meta=meta,
                 status=status,
                 utc_ns=clock.utc_ns,
                 **broker_arguments(settings.mqtt),
             ),
             calibration=calibration,
             allows_expired=settings.calibration.allow_expired,
+            follows_clock=isinstance(source, LiveSource),
+            meta=meta,
             status=status,
         )
 

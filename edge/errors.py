@@ -6,7 +6,9 @@
     ├── BadInput                  wrong use or a bad file: exit code 2
     │   ├── BadSettings           one or more wrong settings, all told at once
     │   └── BackendUnavailable    an extra or a system part is missing; says what to install
-    └── OutboxFull                the outbox reached its size limit and could not make room
+    └── OutboxError               the outbox could not be written; what was to be written is kept in memory
+        ├── OutboxFull            it reached its size limit, or the disk is full, and no room could be made
+        └── OutboxUnwritable      the disk refuses: read-only, broken
 
 The calibration library has its own :class:`calibration.CalibrationError`; the command line treats it as bad input.
 """
@@ -38,5 +40,13 @@ class BackendUnavailable(BadInput):
     """An optional part is not installed; the message says what to type."""
 
 
-class OutboxFull(SnelliusError):
-    """The outbox reached its size limit and could not make room."""
+class OutboxError(SnelliusError):
+    """The outbox could not be written; what was to be written is kept in memory and tried again."""
+
+
+class OutboxFull(OutboxError):
+    """The outbox reached its size limit, or the disk is full, and no room could be made."""
+
+
+class OutboxUnwritable(OutboxError):
+    """The disk refuses to be written: read-only, broken."""

@@ -9,8 +9,10 @@ When the file reaches its size limit, room is made in this order: what the platf
 what the broker has taken, oldest first; then the oldest waiting windows of a direction are joined in pairs, so that
 totals survive; then the oldest waiting day mix is dropped. The newest is never dropped.
 
-A damaged file is renamed aside and a new epoch begins. Damage inside a record, which SQLite does not notice, is found
-by checksums when the file is opened.
+A damaged file is renamed aside and a new epoch begins, with what of the old one can be read, is intact by its checksum,
+and was never handed out: those windows have no number yet, so that none can arrive twice. Damage inside a record, which
+SQLite does not notice, is found by checksums when the file is opened. A disk that refuses to be written costs nothing
+as long as the service runs: changes wait in memory, and the file is opened anew at every attempt.
 
 The file is held exclusively: a second service on it is refused. One object may be used by several threads; a lock lets
 one in at a time.
@@ -32,8 +34,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from edge.domain import Counters, DayMix, Flag, PrivacyRule, Queued, Release, Settlement, WindowAggregate
-from edge.errors import BadInput, OutboxFull
+from edge.domain import Counters, DayMix, Flag, PrivacyRule, Queued, Relabelling, Release, Settlement, WindowAggregate
+from edge.errors import BadInput, OutboxFull, OutboxUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,14 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (  # the n-th brings a file of schema
         "CREATE INDEX waiting ON queue (sent, seq, row)",
     ),
 )
-_ENVIRONMENT = ("unable to open", "locked", "disk i/o error", "disk is full", "permission")  # not the file's own fault
+_ENVIRONMENT = (
+    "unable to open",
+    "locked",
+    "disk i/o error",
+    "disk is full",
+    "permission",
+    "readonly",
+)  # not the file's own fault
 
 _T = TypeVar("_T")
 
@@ -121,12 +130,11 @@ class Outbox:
         self._dropped_mixes = 0
         self._expired_utc_ns: int | None = None
         self.set_aside = None
+        self._is_lost = False  # the file must be opened anew
         try:
             self._open()
         except _Damaged as damage:
-            self.set_aside = f"{self._path.name} was damaged ({damage}); kept as {self._rename_aside().name}"
-            log.error("outbox: %s; a new epoch begins", self.set_aside)
-            self._open()
+            self._begin_anew(damage)
 
     # -------------------------------------------------------------------------------------------- the measuring side
 
@@ -163,10 +171,40 @@ class Outbox:
             self._unwritten.clear()
             self._forget_journal()
 
+    def relabel(self, step: Relabelling, windows_state: dict[str, Any], anonymity_state: dict[str, Any]) -> None:
+        """The time has become known: move what waits without a number onto it, with the counters, in one transaction.
+
+        Raises:
+            OutboxError: It could not be written; the labels stay as they were, told as unset.
+        """
+
+        def move(database: sqlite3.Connection) -> None:
+            self._insert_unwritten(database)
+            rows = database.execute(
+                "SELECT row, body, not_before_utc_ns FROM queue WHERE sent = 0 AND seq IS NULL"
+            ).fetchall()
+            for row, body, not_before_utc_ns in rows:
+                queued = _queued("", 0, body)
+                record = step.of(queued.record)
+                if record is queued.record:
+                    continue
+                moved = _body(record, queued.k, queued.rule)
+                database.execute(
+                    "UPDATE queue SET body = ?, crc = ?, not_before_utc_ns = ? WHERE row = ?",
+                    (moved, _checksum(moved), not_before_utc_ns + step.shift_ns, row),
+                )
+            _put_counters(database, "windows", windows_state)
+            _put_counters(database, "anonymity", anonymity_state)
+
+        with self._lock:
+            self._write(move)
+            self._unwritten.clear()
+            self._forget_journal()
+
     def restored(self) -> Counters:
         """The counters that an earlier run left."""
         with self._lock:
-            rows = self._database.execute("SELECT name, body FROM counters").fetchall()
+            rows = self._read("SELECT name, body FROM counters")
         bodies: dict[str, dict[str, Any]] = {name: json.loads(body) for name, body in rows}
         return Counters(windows=bodies.get("windows"), anonymity=bodies.get("anonymity"), trend=bodies.get("trend"))
 
@@ -184,11 +222,12 @@ class Outbox:
         """
         with self._lock:
             self._expire(now_utc_ns)
-            rows = self._database.execute(
+            epoch = self.epoch
+            rows = self._read(
                 "SELECT row, seq, body, not_before_utc_ns FROM queue"
                 " WHERE sent = 0 ORDER BY seq IS NULL, seq, row LIMIT ?",
                 (limit,),
-            ).fetchall()
+            )
             handed: list[tuple[int, int | None, str]] = []
             for row, seq, body, not_before_utc_ns in rows:
                 if seq is None and now_utc_ns < not_before_utc_ns <= now_utc_ns + LONGEST_DELAY_NS:
@@ -198,11 +237,15 @@ class Outbox:
             fresh = [row for row, seq, _ in handed if seq is None]
             if fresh:
                 numbers |= self._write(lambda database: _number(database, fresh, now_utc_ns))
+            if self.epoch != epoch:  # the file was found damaged just now: what was read from it has other numbers
+                return []
         return [_queued(self.epoch, numbers[row], body) for row, _, body in handed]
 
-    def mark_sent(self, seq: int) -> None:
-        """The broker has taken this number."""
+    def mark_sent(self, seq: int, epoch: str | None = None) -> None:
+        """The broker has taken this number; nothing is noted when another epoch has begun meanwhile."""
         with self._lock:
+            if epoch not in (None, self.epoch):
+                return
             self._write(lambda database: database.execute("UPDATE queue SET sent = 1 WHERE seq = ?", (seq,)))
 
     def ack(self, epoch: str, upto: int) -> bool:
@@ -237,17 +280,24 @@ class Outbox:
                 )
             )
 
+    @property
+    def given_way(self) -> int:
+        """Windows joined and mixes dropped since opening, because storage was full."""
+        return self._joined + self._dropped_mixes
+
     def inventory(self) -> Inventory:
         """What it holds."""
         with self._lock:
-            (archived,) = self._database.execute("SELECT count(*) FROM queue WHERE sent = 1").fetchone()
-            (waiting,) = self._database.execute("SELECT count(*) FROM queue WHERE sent = 0").fetchone()
+            ((archived, waiting),) = self._read(
+                "SELECT count(*) FILTER (WHERE sent), count(*) FILTER (WHERE NOT sent) FROM queue"
+            )
         return Inventory(waiting, archived, self._joined, self._dropped_mixes)
 
     def close(self) -> None:
         """Write everything into the one file and let go of it."""
         with self._lock:
-            self._forget_journal()
+            with suppress(sqlite3.ProgrammingError):  # a disk that refused to the end: it is closed already
+                self._forget_journal()
             self._database.close()
 
     def __enter__(self) -> Outbox:
@@ -317,10 +367,24 @@ class Outbox:
             raise _Damaged("it has lost its epoch")
         self.epoch = identity[0][0]
 
+    def _begin_anew(self, damage: Exception) -> None:
+        """Set the damaged file aside and go on with a new one, and with what of the old one is beyond doubt."""
+        aside = self._rename_aside()
+        self._open()
+        counters, waiting = _intact(aside)
+        with suppress(sqlite3.OperationalError):  # no room: the new file is sound all the same
+            self._transact(lambda database: _put_back(database, counters, waiting), self._pages)
+        self.set_aside = (
+            f"{self._path.name} was damaged ({damage}); kept as {aside.name},"
+            f" {len(waiting)} waiting windows {'and the counters ' if counters else ''}taken over"
+        )
+        log.error("outbox: %s; a new epoch begins", self.set_aside)
+
     def _rename_aside(self) -> Path:
         """Keep the damaged file for who wants to look; only the newest, so that damage cannot fill the card."""
         aside = self._path.with_name(self._path.name + ".damaged")
         for suffix in ("-wal", "-shm"):
+            Path(f"{aside}{suffix}").unlink(missing_ok=True)  # of an earlier accident: it would belong to no file
             with suppress(FileNotFoundError):
                 Path(f"{self._path}{suffix}").replace(f"{aside}{suffix}")
         self._path.replace(aside)
@@ -331,22 +395,59 @@ class Outbox:
         try:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as error:
-            if "full" not in str(error):
-                raise
-            log.warning("outbox: no space to empty the journal; it is tried again with the next change")
+            log.warning("outbox: the journal cannot be emptied (%s); it is tried again with the next change", error)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
     def _write(self, change: Callable[[sqlite3.Connection], _T], *, is_new: bool = False) -> _T:
         """Run a change in one transaction, making room as often as it takes; new records leave a few pages free."""
+        self._open_again()
         while True:
             try:
                 return self._transact(change, self._pages - (RESERVED_PAGES if is_new else 0))
             except sqlite3.OperationalError as error:
                 if "full" not in str(error):
-                    raise
+                    raise self._refused(error) from error
+            except sqlite3.DatabaseError as damage:
+                self._database.close()
+                self._begin_anew(damage)
+                continue
             if not self._make_room():
                 raise OutboxFull(f"{self._path}: no space left, and nothing more can be joined or forgotten")
+
+    def _read(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        """Rows of the file, or of the new one when it turns out to be damaged."""
+        self._open_again()
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise self._refused(error) from error
+        except sqlite3.DatabaseError as damage:
+            self._database.close()
+            self._begin_anew(damage)
+        return self._database.execute(query, values).fetchall()
+
+    def _refused(self, error: sqlite3.OperationalError) -> OutboxUnwritable:
+        """The disk refused; the file is opened anew next time, because this connection may never recover."""
+        self._is_lost = True
+        return OutboxUnwritable(f"{self._path}: cannot be written ({error})")
+
+    def _open_again(self) -> None:
+        """After a refusal: a new connection, so that a disk that has recovered is noticed."""
+        if not self._is_lost:
+            return
+        epoch = self.epoch
+        with suppress(sqlite3.Error):
+            self._database.close()
+        try:
+            self._open()
+        except _Damaged as damage:
+            self._begin_anew(damage)
+        except BadInput as refused:
+            raise OutboxUnwritable(str(refused)) from refused
+        self._is_lost = False
+        if self.epoch == epoch:
+            log.info("outbox: it can be written again")
 
     def _transact(self, change: Callable[[sqlite3.Connection], _T], pages: int) -> _T:
         self._database.execute(f"PRAGMA max_page_count = {pages}")
@@ -355,8 +456,9 @@ class Outbox:
             result = change(self._database)
             self._database.execute("COMMIT")
         except BaseException:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # after an error of the disk it has rolled back by itself, or never will
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
             raise
         return result
 
@@ -371,8 +473,7 @@ class Outbox:
         if self._expired_utc_ns is not None and 0 <= now_utc_ns - self._expired_utc_ns < HOUR_NS:
             return
         oldest_ns = now_utc_ns - self._retention_ns
-        old = "SELECT 1 FROM queue WHERE sent = 1 AND handed_utc_ns < ? LIMIT 1"
-        if self._database.execute(old, (oldest_ns,)).fetchone():
+        if self._read("SELECT 1 FROM queue WHERE sent = 1 AND handed_utc_ns < ? LIMIT 1", (oldest_ns,)):
             forget = "DELETE FROM queue WHERE sent = 1 AND handed_utc_ns < ?"
             self._write(lambda database: database.execute(forget, (oldest_ns,)))
             self._forget_journal()
@@ -393,6 +494,44 @@ class Outbox:
 
 class _Damaged(Exception):
     """The file is not what was written."""
+
+
+_Intact = tuple[list[tuple[str, str]], list[tuple[str | None, str, int]]]  # counters: name, body; queue: see _put_back
+
+
+def _intact(aside: Path) -> _Intact:
+    """What of a damaged file is beyond doubt: all counters or none, and windows that were never handed out."""
+    counters: list[tuple[str, str]] = []
+    waiting: list[tuple[str | None, str, int]] = []
+    with suppress(sqlite3.Error, OSError):
+        database = sqlite3.connect(f"file:{aside}?mode=ro", uri=True, isolation_level=None)
+        try:
+            for name, body, crc in database.execute("SELECT name, body, crc FROM counters").fetchall():
+                if _checksum(body) != crc:
+                    counters = []
+                    break
+                counters.append((name, body))
+            for (row,) in database.execute("SELECT row FROM queue WHERE sent = 0 AND seq IS NULL").fetchall():
+                with suppress(sqlite3.Error):
+                    found = "SELECT direction, body, not_before_utc_ns, crc FROM queue WHERE row = ?"
+                    direction, body, not_before_utc_ns, crc = database.execute(found, (row,)).fetchone()
+                    if _checksum(body) == crc:
+                        waiting.append((direction, body, not_before_utc_ns))
+        finally:
+            database.close()
+    return counters, waiting
+
+
+def _put_back(
+    database: sqlite3.Connection, counters: list[tuple[str, str]], waiting: list[tuple[str | None, str, int]]
+) -> None:
+    for name, body in counters:
+        database.execute("INSERT INTO counters VALUES (?, ?, ?)", (name, body, _checksum(body)))
+    for direction, body, not_before_utc_ns in waiting:
+        database.execute(
+            "INSERT INTO queue (direction, body, crc, not_before_utc_ns) VALUES (?, ?, ?, ?)",
+            (direction, body, _checksum(body), not_before_utc_ns),
+        )
 
 
 def _checksum(body: object) -> int:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
+from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
 
 from edge.aggregate import Anonymity, Windows
 from edge.assembly import Device, heed_expiry
-from edge.clock import Clock, ClockState, utc_datetime
+from edge.clock import Clock, ClockState, anchor_now, utc_datetime
 from edge.domain import CameraReport, CameraState, Flag, Frame, Passage, Settlement, Unwatched
-from edge.errors import BadInput, OutboxFull, SnelliusError
+from edge.errors import BadInput, OutboxError, OutboxUnwritable, SnelliusError
 from edge.notify import notify, watchdog_s
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 LEAVE_S = 5.0  # for the last word to the broker
 DRAIN_STEP_S = 1.0
 NOTIFY_S = 30.0  # between two words to systemd when it does not ask for more
+TOLD_FOR_S = 86_400.0  # that windows were joined to make room
+CLOCK_S = 10.0  # the wall clock is looked at so often
+MANY_SURPRISES, SURPRISES_WITHIN_S = 5, 600.0  # then the service ends, for whoever starts it again
 STUCK_S = 60.0  # a reader that shows no sign of life for so long hangs; opening and waiting take less
 LEAST_RATE_HZ = 8.0  # fewer frames, and a fast car is seen too seldom inside a zone of 20 m
 CAMERA_REASONS = {
@@ -127,13 +131,18 @@ class Service:
         self._drain_s = drain_s
         self._outbox_folder = outbox_folder
         self._status = device.status
-        self._outbox_full = False
+        self._trouble: OutboxError | None = None
         self._started_ns = self._checkpointed_ns = self._told_ns = clock.boottime_ns()
         self._told_utc_ns = clock.utc_ns()
         self._told_frames = self._told_watched_ns = 0
         self._told_captured_ns: int | None = None
         self._notify_ns = round((watchdog_s() or NOTIFY_S) * 1e9)
         self._notified_ns: int | None = None
+        self._clock_ns = self._started_ns
+        self._surprises_ns: list[int] = []
+        self._given_way = 0
+        self._gave_way_ns: int | None = None
+        self._gave_way_lately = False
 
     def run(self, watch: Watcher = unwatched) -> bool:
         """Measure and publish.
@@ -149,16 +158,12 @@ class Service:
         device.publisher.start()
         notify(READY="1", STATUS="starting")
         source = device.source
+        moments = self._attended(source.moments() if isinstance(source, LiveSource) else source.frames())
         try:
-            for settlement in measure(
-                self._attended(source.moments() if isinstance(source, LiveSource) else source.frames()),
-                pipeline=device.pipeline,
-                windows=device.windows,
-                anonymity=device.anonymity,
-                watch=self._noting(watch),
-            ):
-                self._commit(settlement)
+            while self._measures_on(moments, watch):
+                pass
             if self._stop.is_set():
+                self._keep_passed()
                 self._checkpoint()
                 log.info("stopped; counters are kept for the next start")
                 return True
@@ -166,6 +171,44 @@ class Service:
         finally:
             notify(STOPPING="1")
             device.publisher.stop(LEAVE_S)
+
+    def _measures_on(self, moments: Generator[Frame | Unwatched, None, None], watch: Watcher) -> bool:
+        """Measure until the source ends (False) or a stage surprises us (True): that costs who was in view, no more.
+
+        Raises:
+            SnelliusError: Something that is told in one line.
+            Exception: It was one surprise too many; everything counted has been written.
+        """
+        device = self._device
+        try:
+            for settlement in measure(
+                moments,
+                pipeline=device.pipeline,
+                windows=device.windows,
+                anonymity=device.anonymity,
+                watch=self._noting(watch),
+            ):
+                self._commit(settlement)
+        except SnelliusError:
+            raise
+        except Exception:
+            self._salvage()
+            if len(self._surprises_ns) >= MANY_SURPRISES or getgeneratorstate(moments) == GEN_CLOSED:
+                raise
+            log.exception("a stage failed; it goes on with the next frame")
+            return True
+        return False
+
+    def _salvage(self) -> None:
+        """After a surprise: keep who had passed, forget who was in view."""
+        now_ns = self._clock.boottime_ns()
+        self._surprises_ns = [at for at in self._surprises_ns if now_ns - at < SURPRISES_WITHIN_S * 1e9] + [now_ns]
+        self._keep_passed()
+        self._checkpoint()
+
+    def _keep_passed(self) -> None:
+        for passage in self._device.pipeline.salvage():
+            self._device.windows.add(passage)
 
     def _noting(self, watch: Watcher) -> Watcher:
         """The watcher, after many cars together have been asked about the calibration."""
@@ -179,7 +222,9 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
-    def _attended(self, moments: Iterator[Frame | Unwatched] | Iterator[Frame]) -> Iterator[Frame | Unwatched]:
+    def _attended(
+        self, moments: Iterator[Frame | Unwatched] | Iterator[Frame]
+    ) -> Generator[Frame | Unwatched, None, None]:
         """The frames and the time without them, with everything that is due done in between."""
         begin_ns: int | None = None
         is_paced = self._paced and not isinstance(self._device.source, LiveSource)
@@ -203,6 +248,8 @@ class Service:
         now_ns = self._clock.boottime_ns()
         if self._told_captured_ns is None:
             self._told_captured_ns = captured_ns
+        if self._device.follows_clock and now_ns - self._clock_ns >= CLOCK_S * 1e9:
+            self._follow_wall_clock(now_ns)
         if now_ns - self._checkpointed_ns >= self._checkpoint_ns:
             self._checkpoint()
         if now_ns - self._told_ns >= self._health_ns:
@@ -215,6 +262,21 @@ class Service:
         if failure is not None:
             self._checkpoint()
             raise SnelliusError(f"the publisher ended: {failure}")
+
+    def _follow_wall_clock(self, now_ns: int) -> None:
+        """Labels follow the wall clock; when it is first set, so do the labels of what has been counted before."""
+        self._clock_ns = now_ns
+        device = self._device
+        before = device.windows.anchor
+        anchor = anchor_now(self._clock, before)
+        step_s = before.step_ns(anchor) / 1e9
+        relabelling = device.windows.reanchor(anchor)
+        if anchor.state is not before.state or abs(step_s) > 1.0:
+            log.info("clock: %s, moved by %.3f s", anchor.state.value, step_s)
+        if relabelling is None:
+            return
+        device.anonymity.relabel(relabelling)
+        self._write(lambda: device.outbox.relabel(relabelling, device.windows.state(), device.anonymity.state()))
 
     def _heed_trend(self) -> None:
         """What many cars say about the calibration stands in every window, as long as they say it."""
@@ -251,26 +313,35 @@ class Service:
             raise
 
     def _commit(self, settlement: Settlement) -> None:
-        try:
-            self._device.outbox.commit(settlement)
-        except OutboxFull as full:  # the outbox keeps it in memory and tries again with the next one
-            self._note_full(full)
-        else:
-            self._outbox_full = False
+        self._write(lambda: self._device.outbox.commit(settlement))
 
     def _checkpoint(self) -> None:
         self._checkpointed_ns = self._clock.boottime_ns()
-        try:
-            self._device.outbox.checkpoint(self._device.windows.state(), self._device.trend.state())
-        except OutboxFull as full:
-            self._note_full(full)
-        else:
-            self._outbox_full = False
+        device = self._device
+        self._write(lambda: device.outbox.checkpoint(device.windows.state(), device.trend.state()))
 
-    def _note_full(self, full: OutboxFull) -> None:
-        if not self._outbox_full:
-            log.error("%s", full)
-        self._outbox_full = True
+    def _write(self, change: Callable[[], None]) -> None:
+        """Have the outbox write; what it cannot write it keeps in memory and tries again with the next change."""
+        try:
+            change()
+        except OutboxError as trouble:
+            if self._trouble is None:
+                log.error("%s", trouble)
+            self._trouble = trouble
+        else:
+            self._trouble = None
+        now_ns, given_way = self._clock.boottime_ns(), self._device.outbox.given_way
+        if given_way > self._given_way:
+            self._given_way, self._gave_way_ns = given_way, now_ns
+        self._gave_way_lately = self._gave_way_ns is not None and now_ns - self._gave_way_ns < TOLD_FOR_S * 1e9
+        self._heed_epoch()
+
+    def _heed_epoch(self) -> None:
+        """The outbox may have been found damaged while running: numbers begin anew, and everybody must know."""
+        epoch = self._device.outbox.epoch
+        if epoch != self._status.epoch:
+            self._status = self._status.model_copy(update={"epoch": epoch, "reasons": ()})  # is told with its reason
+            self._device.publisher.tell(self._device.meta.model_copy(update={"epoch": epoch}))
 
     # ------------------------------------------------------------------------------------------- words about the device
 
@@ -314,7 +385,9 @@ class Service:
             yield StatusReason.CLOCK_UNSET
         if clock is ClockState.HOLDOVER:
             yield StatusReason.CLOCK_HOLDOVER
-        if self._outbox_full:
+        if isinstance(self._trouble, OutboxUnwritable):
+            yield StatusReason.OUTBOX_UNWRITABLE
+        elif self._trouble is not None or self._gave_way_lately:
             yield StatusReason.OUTBOX_FULL
         if self._device.outbox.set_aside is not None:
             yield StatusReason.OUTBOX_NEW

@@ -27,6 +27,7 @@ from edge.domain import (
     Direction,
     Flag,
     PrivacyRule,
+    Relabelling,
     Release,
     Settlement,
     VehicleMix,
@@ -113,6 +114,16 @@ class Anonymity:
         if aggregate.ends_day:
             releases += self._close_day(aggregate.direction, now_ns)
         return Settlement(tuple(releases), self.state(), withheld)
+
+    def relabel(self, step: Relabelling) -> None:
+        """The time has become known: move the labels of what is carried."""
+        for tiling in self._tilings.values():
+            tiling.accumulator, tiling.pending, tiling.day = (
+                None if each is None else step.of(each) for each in (tiling.accumulator, tiling.pending, tiling.day)
+            )
+        self._closed = {direction: None if day is None else step.of(day) for direction, day in self._closed.items()}
+        days = [day.day for day in self._closed.values() if day is not None]
+        self._closed_day = max(days, default=self._closed_day)
 
     def finish(self) -> Settlement:
         """End of a clip: like 04:00, but what stays below k is withheld for ever and reported."""

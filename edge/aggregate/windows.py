@@ -30,6 +30,7 @@ from edge.domain import (
     Flag,
     Passage,
     Provenance,
+    Relabelling,
     SpeedEstimate,
     SpeedHistogram,
     VehicleMix,
@@ -123,6 +124,7 @@ class Windows:
         self._resumed_ns: list[int] = []  # when watching began, and began again after each gap
         self._frame_ns: int | None = None
         self._unwatched_since_ns: int | None = None
+        self._first_opened: tuple[int, int] | None = None  # ordinal and begin (UTC) of the first slot of this run
         self._next_ordinal = 1
         self._stored: list[tuple[int, list[WindowAggregate]]] = []  # restored, until the first frame tells the time
         self._standing: frozenset[Flag] = frozenset()  # marks of every slot from now on
@@ -207,24 +209,45 @@ class Windows:
             self._cut_last(self._frame_ns)
         return adrift + self._close(None)
 
-    def reanchor(self, anchor: ClockAnchor) -> None:
+    def reanchor(self, anchor: ClockAnchor) -> Relabelling | None:
         """Follow the wall clock. A step of more than 1 s closes the slot, flagged, and begins a new one.
 
-        Smaller corrections only move the end of the slot that is open.
+        Smaller corrections only move the end of the slot that is open. A clock that is set for the first time is no
+        step: the steady clock ran on, so the open slots only get their right labels.
+
+        Returns:
+            How to move the labels of everything this run has closed before; None unless the clock was set just now.
         """
         step_ns = self.anchor.step_ns(anchor)
+        was_unset = self.anchor.state is ClockState.UNSET
         self.anchor = anchor
         if not self._slots or self._frame_ns is None:
-            return
+            return None
+        if was_unset and anchor.state is not ClockState.UNSET:
+            return self._set_clock(step_ns)
         now_ns = self._frame_ns
         current = self._slots[-1]
         if abs(step_ns) <= STEP_NS:
             current.end_ns = max(anchor.captured_of(current.end_utc_ns), now_ns + 1)
             current.clock |= anchor.state
-            return
+            return None
         current.marks |= {Flag.CLOCK_STEP}
         self._cut_last(now_ns)
         self._open(start_utc_ns=anchor.utc_of(now_ns), start_ns=now_ns)
+        return None
+
+    def _set_clock(self, shift_ns: int) -> Relabelling:
+        """Move the open slots onto the true time; the last one then ends on the grid of that time."""
+        assert self._first_opened is not None
+        from_slot, from_utc_ns = self._first_opened
+        for slot in self._slots:
+            slot.start_utc_ns += shift_ns
+            slot.end_utc_ns += shift_ns
+            slot.clock = ClockState.HOLDOVER
+        last = self._slots[-1]
+        last.end_utc_ns = self._grid_end(self.anchor.utc_of(self._frame_ns or last.start_ns))
+        last.end_ns = self.anchor.captured_of(last.end_utc_ns)
+        return Relabelling(shift_ns, from_utc_ns, from_slot, self._zone)
 
     def state(self) -> dict[str, Any]:
         """Everything counted so far as plain counters, each slot as if it ended at the last frame."""
@@ -317,6 +340,8 @@ class Windows:
         )
         self._next_ordinal += 1
         self._slots.append(slot)
+        if self._first_opened is None:
+            self._first_opened = (slot.ordinal, slot.start_utc_ns)
 
     def _open_through(self, captured_ns: int) -> None:
         """Open slots until one holds this instant; a stretch without frames becomes one slot a traffic day."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 from zoneinfo import ZoneInfo
 
 from edge.clock import ClockState, utc_datetime, utc_ns_of
@@ -367,6 +367,48 @@ class DayMix:
                 "provenance": Provenance(**plain["provenance"]),
                 "marks": frozenset(Flag(mark) for mark in plain["marks"]),
             }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Relabelling:
+    """The time became known after windows had been labelled without it: how to move those labels.
+
+    Only what this run of the service labelled on its unset clock is moved. What an earlier run left with an unset clock
+    lies on another time line, by an unknown amount, and keeps its label and its ``clock: unset``.
+
+    Attributes:
+        shift_ns: True time minus the unset clock. [ns]
+        from_utc_ns: Begin of this run on the unset clock. [ns]
+        from_slot: Ordinal of the first slot that this run opened.
+        zone: Of the street, for the traffic day.
+    """
+
+    shift_ns: int
+    from_utc_ns: int
+    from_slot: int
+    zone: ZoneInfo
+
+    @overload
+    def of(self, record: WindowAggregate) -> WindowAggregate: ...
+
+    @overload
+    def of(self, record: DayMix) -> DayMix: ...
+
+    def of(self, record: WindowAggregate | DayMix) -> WindowAggregate | DayMix:
+        """The record with the right time, or the very same one when it is none of those."""
+        is_ours = isinstance(record, DayMix) or record.slot >= self.from_slot
+        if record.clock is not ClockState.UNSET or record.start_utc_ns < self.from_utc_ns or not is_ours:
+            return record
+        start_utc_ns, end_utc_ns = record.start_utc_ns + self.shift_ns, record.end_utc_ns + self.shift_ns
+        first, last = traffic_day(start_utc_ns, self.zone), traffic_day(end_utc_ns - 1, self.zone)
+        return replace(
+            record,
+            start_utc_ns=start_utc_ns,
+            end_utc_ns=end_utc_ns,
+            day=last,
+            clock=ClockState.HOLDOVER,  # carried back by the steady clock
+            marks=record.marks | ({Flag.MULTI_DAY} if first != last else set()),
         )
 
 

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from edge.clock import utc_datetime
 from edge.domain import Queued
-from edge.errors import OutboxFull
+from edge.errors import OutboxError
 from edge.publish import connection as wire
 from edge.publish.connection import BrokerUnreachable, Connection
 from edge.publish.endpoint import Endpoint
@@ -41,6 +41,8 @@ REFUSED_RETRY_S = 60.0  # what was refused is offered again after so long
 MANY_REFUSED = 10  # then it is not about single messages: pause
 ANSWER_TIMEOUT_S = 60.0  # a broker that answers pings but no messages is as good as gone
 FULL_PAUSE_S = 5.0  # the outbox cannot even number a record: give the disk a moment
+RECORDS_PER_S = 10.0  # of a backlog: after a long outage a thousand poles must not drown the broker that is back
+BURST = 100  # records that may go at once: more than a day of a quiet street
 LEAVE_S = 3.0  # for the last status before the connection is closed
 MANY_RESULTS = 32  # answers to commands that wait for their turn; more come from nobody who means well
 
@@ -57,8 +59,8 @@ class Queue(Protocol):
     def due(self, now_utc_ns: int, limit: int) -> Sequence[Queued]:
         """Records that may be sent now and have not been, oldest first."""
 
-    def mark_sent(self, seq: int) -> None:
-        """The broker has it."""
+    def mark_sent(self, seq: int, epoch: str) -> None:
+        """The broker has this number of this epoch."""
 
     def ack(self, epoch: str, upto: int) -> bool:
         """The platform has everything up to a number; False when it speaks of another epoch."""
@@ -113,12 +115,14 @@ class _Parcel:
         key: Number of a record, or the name of something said about the device.
         messages: One or more.
         unanswered: Messages in flight.
+        epoch: Of the number; empty for something said about the device.
         refusal: Why the broker refused one of them.
         taken: Topics of the messages that the broker took.
     """
 
     key: int | str
     messages: tuple[Message, ...]
+    epoch: str = ""
     unanswered: int = 0
     refusal: str | None = None
     taken: set[str] = field(default_factory=set)
@@ -156,6 +160,7 @@ class Publisher:
         utc_ns: Callable[[], int] = time.time_ns,
         first_retry_s: float = FIRST_RETRY_S,
         refused_retry_s: float = REFUSED_RETRY_S,
+        records_per_s: float = RECORDS_PER_S,
     ) -> None:
         """Check everything that can be checked without a network.
 
@@ -174,6 +179,7 @@ class Publisher:
             utc_ns: Wall clock, for records that may not leave before an instant.
             first_retry_s: Upper end of the first random wait before a new connection; doubles with every failure. [s]
             refused_retry_s: What was refused is offered again after so long. [s]
+            records_per_s: How fast a backlog goes out, after a burst. [1/s]
 
         Raises:
             BadInput: Address, certificates or secrets are wrong.
@@ -195,6 +201,8 @@ class Publisher:
         self._first_retry_s = first_retry_s
         self._refused_retry_s = refused_retry_s
         self._random = random.SystemRandom()
+        self._records_per_s = records_per_s
+        self._allowed, self._allowed_s = float(BURST), time.monotonic()
 
         self._lock = threading.Condition()  # guards what the service and the thread share: the next seven
         self._meta = meta
@@ -303,7 +311,7 @@ class Publisher:
                 return
             try:
                 self._exchange(connection)
-            except OutboxFull as full:  # nothing is lost: what could not be noted is offered or asked again
+            except OutboxError as full:  # nothing is lost: what could not be noted is offered or asked again
                 self._note(trouble=str(full))
                 is_full = True
                 self._stopping.wait(FULL_PAUSE_S)
@@ -370,7 +378,8 @@ class Publisher:
         if sum(isinstance(key, int) for key in waiting) >= MANY_REFUSED:
             due = ()
         elsewhere = waiting | {parcel.key for parcel, _, _ in self._flying.values()}
-        records = (_Parcel(queued.seq, self._rendered(queued)) for queued in due if queued.seq not in elsewhere)
+        fresh = [queued for queued in due if queued.seq not in elsewhere][: self._allowance()]
+        records = (_Parcel(queued.seq, self._rendered(queued), queued.epoch) for queued in fresh)
         for parcel in chain((parcel for parcel in news if parcel.key not in elsewhere), records):
             if len(parcel.messages) > connection.in_flight_limit:
                 connection.abandon(f"the broker takes fewer messages at a time than mqtt.profiles needs ({room})")
@@ -378,6 +387,14 @@ class Publisher:
                 return
             self._hand_over(connection, parcel)
             room -= len(parcel.messages)
+            self._allowed -= isinstance(parcel.key, int)
+
+    def _allowance(self) -> int:
+        """How many records may go now: a burst, then a steady trickle."""
+        now_s = time.monotonic()
+        self._allowed = min(self._allowed + (now_s - self._allowed_s) * self._records_per_s, BURST)
+        self._allowed_s = now_s
+        return int(self._allowed)
 
     def _forget_held(self, due: Sequence[Queued]) -> None:
         """What the outbox no longer has, acknowledged or joined with another, cannot be refused any more."""
@@ -426,7 +443,7 @@ class Publisher:
         else:
             self._held.pop(parcel.key, None)
             if isinstance(parcel.key, int):
-                self._queue.mark_sent(parcel.key)
+                self._queue.mark_sent(parcel.key, parcel.epoch)
                 self._note(published_utc_ns=self._utc_ns())
         self._note_refusals()
 

@@ -350,6 +350,7 @@ class StatusReason(str, Enum):
     UNDERVOLTAGE = "undervoltage"  # slowed down by its power supply
     BROKER_REFUSES = "broker_refuses"  # the broker refuses messages; they are kept and offered again
     OUTBOX_FULL = "outbox_full"  # old windows were joined to make room
+    OUTBOX_UNWRITABLE = "outbox_unwritable"  # the disk refuses: what is counted waits in memory
     OUTBOX_NEW = "outbox_new"  # the database was damaged: a new epoch began
     CONNECTION_LOST = "connection_lost"  # said by the last will
 

@@ -169,7 +169,7 @@ class QueueInMemory:
         """Oldest first."""
         return [self.records[seq] for seq in self.unsent[:limit]]
 
-    def mark_sent(self, seq: int) -> None:
+    def mark_sent(self, seq: int, epoch: str) -> None:
         """The broker has it."""
         self.sent.add(seq)
 
