@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from benchmarks import brno, clips, plots, scenes
@@ -39,6 +40,7 @@ def main() -> None:
         help="how its answer is read, one for each --weights (default: classic)",
     )
     parser.add_argument("--surveys", type=int, default=20, help="noisy surveys of each scene (default: 20)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time (default: all cores)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep detections here, and take those that are there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw errors and uncertainty into this folder")
@@ -53,7 +55,9 @@ def main() -> None:
     heads = arguments.head or [Head.CLASSIC.value] * len(arguments.weights)
     models = [chosen_model(arguments.model), *map(chosen_model, arguments.weights, heads)]
     if arguments.what == "scenes":
-        figures = scenes.measure(arguments.folder, scorers, models, surveys=arguments.surveys, keep=arguments.keep)
+        figures = scenes.measure(
+            arguments.folder, scorers, models, surveys=arguments.surveys, keep=arguments.keep, jobs=arguments.jobs
+        )
     elif arguments.what == "clips":
         figures = clips.measure(arguments.folder, scorers, models, keep=arguments.keep)
     else:

@@ -7,9 +7,11 @@ frames, noisier boxes, a smaller network, a better one, and the rules of others 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from models import Model
 
 CLICK_PX, TAPE_M = 0.5, 0.01  # what a careful technician leaves
 SLOW_HZ = (10, 5)
+SURVEYS_A_TASK = 5
 GIVEN = "survey as given"
 SMALLER = "nanodet-416x256-int8"
 ALL = "all scenes"
@@ -67,7 +70,7 @@ class Run:
 
 
 def measure(
-    folder: Path, scorers: Scorers, models: list[Model], *, surveys: int, keep: Path | None
+    folder: Path, scorers: Scorers, models: list[Model], *, surveys: int, keep: Path | None, jobs: int
 ) -> dict[str, Any] | None:
     """Every scene of a folder; prints one table of speeds and one of identities.
 
@@ -76,22 +79,32 @@ def measure(
         scorers: Of the evaluation set.
         models: The detector to measure with, and others to measure beside it.
         surveys: Noisy surveys of each scene.
-        keep: Folder for detections, see :meth:`Recording.of`.
+        keep: Folder for detections, see :meth:`Recording.of`; None: they are forgotten.
+        jobs: Processes that measure at the same time.
 
     Returns:
         Figures of each scene and way, of all scenes together, of the trackers, and every vehicle; None of nothing.
     """
-    runs: dict[str, dict[str, list[Run]]] = {}
-    tracked: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(folder.glob("*.truth.json")):
-        scene = _Scene(file, scorers, surveys)
-        runs[scene.name] = defaultdict(list)
-        for way, run in scene.ways(models, keep):
-            runs[scene.name][way].append(run)
-        for way, figures in scene.identities(models[0], keep):
-            tracked[way].append(figures)
-    if not runs:
+    truth_files = sorted(folder.glob("*.truth.json"))
+    if not truth_files:
         return None
+    runs: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    tracked: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as scratch:
+        scenes = [_Scene(file, scorers, keep or Path(scratch)) for file in truth_files]
+        for scene in scenes:
+            for model in [*models, chosen_model(SMALLER)]:
+                scene.recording(model)
+        tasks = [task for scene in scenes for task in _tasks(scene, models, surveys)]
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            done = pool.map(_do, tasks)
+            console = Console(stderr=True)
+            for task, told in zip(tasks, track(done, "measuring", len(tasks), console=console, transient=True)):
+                for way, figures in told:
+                    if isinstance(figures, Run):
+                        runs[task.scene.name][way].append(figures)
+                    else:
+                        tracked[way].append(figures)
     speeds = _print_speeds(runs)
     return {
         "scenes": speeds,
@@ -106,79 +119,111 @@ def measure(
     }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A part of the work that one process does: a method of a scene with its arguments."""
+
+    scene: _Scene
+    method: str
+    arguments: tuple[Any, ...]
+
+
+def _do(task: _Task) -> list[tuple[str, Run | dict[str, Any]]]:
+    return list(getattr(task.scene, task.method)(*task.arguments))
+
+
+def _tasks(scene: _Scene, models: list[Model], surveys: int) -> Iterator[_Task]:
+    """The first way is the product as it runs; the others follow in the order of the table."""
+    for model in models:
+        prefix = "" if model is models[0] else f"{model.name}: "
+        yield _Task(scene, "as_it_runs", (model, prefix))
+        for first in range(1, surveys + 1, SURVEYS_A_TASK):
+            seeds = range(first, min(first + SURVEYS_A_TASK, surveys + 1))
+            yield _Task(scene, "noisy", (model, f"{prefix}{surveys} noisy surveys", seeds))
+        if model is models[0]:
+            yield _Task(scene, "made_harder", (model,))
+    yield _Task(scene, "others", (models[0],))
+    yield _Task(scene, "identities", (models[0],))
+
+
 class _Scene:
-    """One clip with its truth, and its surveys."""
+    """One clip with its truth and its surveys."""
 
-    def __init__(self, truth_file: Path, scorers: Scorers, surveys: int) -> None:
-        self.truth = json.loads(truth_file.read_text(encoding="utf-8"))
-        self.name: str = self.truth["name"]
+    def __init__(self, truth_file: Path, scorers: Scorers, keep: Path) -> None:
+        self.name: str = json.loads(truth_file.read_text(encoding="utf-8"))["name"]
+        self._truth_file = truth_file
         self._clip = truth_file.with_name(truth_file.name.replace(".truth.json", ".mp4"))
-        self._scorer = scorers.module("score_passages")
-        self._facts = {vehicle["id"]: _facts(vehicle, self.truth) for vehicle in self.truth["vehicles"]}
-        with tempfile.TemporaryDirectory() as scratch:
-            self._given = _survey(scorers, truth_file, Path(scratch) / "given")
-            self._noisy = [
-                _survey(scorers, truth_file, Path(scratch) / str(seed), seed=seed) for seed in range(1, surveys + 1)
-            ]
+        self._scorers = scorers
+        self._keep = keep
+        self._given = self._survey()
 
-    def ways(self, models: list[Model], keep: Path | None) -> Iterator[tuple[str, Run]]:
-        """Every way to measure the scene; surveys with noise come under one name.
+    def recording(self, model: Model) -> Recording:
+        """What a detector sees where the survey as given says that the road is; kept detections are taken."""
+        return Recording.of(self._clip, model, self._given, self._keep)
 
-        The first is the product as it runs. The next ones have no pictures, so the detector does not rest while the
-        road is still. The rules of others, and ours to compare with them, have every frame.
-        """
-        recording = Recording.of(self._clip, models[0], self._given, keep)
-        yield from self._surveys(recording, "")
+    def as_it_runs(self, model: Model, prefix: str) -> Iterator[tuple[str, Run]]:
+        """The survey as given, and everything as ``snellius replay`` does it."""
+        yield prefix + GIVEN, self._run(self.recording(model), clip=self._clip)
+
+    def noisy(self, model: Model, name: str, seeds: range) -> Iterator[tuple[str, Run]]:
+        """Surveys as careful technicians would have made them; without pictures, so the detector does not rest."""
+        recording = self.recording(model)
+        for seed in seeds:
+            yield name, self._scored(passages_of(recording, self._survey(seed)))
+
+    def made_harder(self, model: Model) -> Iterator[tuple[str, Run]]:
+        """Fewer frames, worse boxes, a smaller network, wrong times."""
+        recording = self.recording(model)
         rng = np.random.default_rng(1)
         for hertz in SLOW_HZ:
             yield f"at {hertz} frames/s", self._run(recording.at_rate(hertz))
         yield "30 % of frames lost", self._run(recording.dropping(0.3, rng))
         yield "3 % more box noise", self._run(recording.with_noise(0.03, rng))
-        if models[0].name != SMALLER:
-            yield (
-                f"smaller input: {SMALLER}",
-                self._run(Recording.of(self._clip, chosen_model(SMALLER), self._given, keep)),
-            )
+        if model.name != SMALLER:
+            yield f"smaller input: {SMALLER}", self._run(self.recording(chosen_model(SMALLER)))
         yield "constant frame rate assumed (wrong)", self._run(recording.at_constant_rate())
-        for model in models[1:]:
-            yield from self._surveys(Recording.of(self._clip, model, self._given, keep), f"{model.name}: ")
+
+    def others(self, model: Model) -> Iterator[tuple[str, Run]]:
+        """The rules of others, and ours beside them, on identical tracks of every frame."""
+        recording = self.recording(model)
         yield "every frame: one body for all boxes", self._run(recording, every_frame=True)
         footage = Footage(self._given, recording.instants_s, recording.declared_hz)
         for name, rule in RECIPES.items():
             yield f"every frame: {name}", self._run(recording, every_frame=True, estimator=Recipe(rule, footage))
 
-    def identities(self, model: Model, keep: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def identities(self, model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every tracker at every frame rate."""
-        recording = Recording.of(self._clip, model, self._given, keep)
-        rng = np.random.default_rng(1)
-        footage = {"": recording, ", 30 % of frames lost": recording.dropping(0.3, rng)}
+        recording = self.recording(model)
+        calibration, truth = self._given, self._truth()
+        footage = {"": recording, ", 30 % of frames lost": recording.dropping(0.3, np.random.default_rng(1))}
         footage |= {f", {hertz} frames/s": recording.at_rate(hertz) for hertz in SLOW_HZ}
         for what, seen in footage.items():
-            for name, follower in followers(self._given, seen.declared_hz).items():
-                trajectories, passages = follow(seen, self._given, follower())
+            for name, follower in followers(calibration, seen.declared_hz).items():
+                trajectories, passages = follow(seen, calibration, follower())
                 score = self._scored(passages).score
                 kept = {key: score.get(key) for key in ("true_passages", "measured", "false", "worst")}
-                yield name + what, kept | identities(self.truth, trajectories)
-
-    def _surveys(self, recording: Recording, prefix: str) -> Iterator[tuple[str, Run]]:
-        yield prefix + GIVEN, self._run(recording, clip=self._clip)
-        name = f"{prefix}{len(self._noisy)} noisy surveys"
-        console = Console(stderr=True)
-        for calibration in track(self._noisy, description=f"{self.name}: {name}", console=console, transient=True):
-            yield name, self._scored(passages_of(recording, calibration))
+                yield name + what, kept | identities(truth, trajectories)
 
     def _run(self, recording: Recording, **how: Any) -> Run:
         return self._scored(passages_of(recording, self._given, **how))
 
+    def _survey(self, seed: int | None = None) -> Calibration:
+        """The survey as given, or with the noise of a careful technician."""
+        noise = () if seed is None else ("--click-px", str(CLICK_PX), "--tape-m", str(TAPE_M), "--seed", str(seed))
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch)
+            size = self._scorers.run("scene_to_site", self._truth_file, out, *noise)
+            return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
+
+    def _truth(self) -> dict[str, Any]:
+        truth: dict[str, Any] = json.loads(self._truth_file.read_text(encoding="utf-8"))
+        return truth
+
     def _scored(self, passages: list[dict[str, Any]]) -> Run:
-        score, rows = self._scorer.score(self.truth, passages)
-        return Run(score, [row | self._facts[row["id"]] for row in rows])
-
-
-def _survey(scorers: Scorers, truth_file: Path, out: Path, seed: int | None = None) -> Calibration:
-    noise = () if seed is None else ("--click-px", str(CLICK_PX), "--tape-m", str(TAPE_M), "--seed", str(seed))
-    size = scorers.run("scene_to_site", truth_file, out, *noise)
-    return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
+        truth = self._truth()
+        score, rows = self._scorers.module("score_passages").score(truth, passages)
+        facts = {vehicle["id"]: _facts(vehicle, truth) for vehicle in truth["vehicles"]}
+        return Run(score, [row | facts[row["id"]] for row in rows])
 
 
 def _facts(vehicle: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
