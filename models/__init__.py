@@ -4,6 +4,28 @@ The catalogue (``catalogue.toml``) names every model with its source, licence, c
 that differs from its entry is refused before a runtime sees it. The folder holds the weights that Snellius ships with.
 """
 
-from models.catalogue import Catalogue, CatalogueError, Head, Model, Runtime, load_catalogue
+from models.catalogue import (
+    Catalogue,
+    CatalogueError,
+    Head,
+    Model,
+    Runtime,
+    checksum,
+    keep_own,
+    load_catalogue,
+    own_folder,
+    own_models,
+)
 
-__all__ = ["Catalogue", "CatalogueError", "Head", "Model", "Runtime", "load_catalogue"]
+__all__ = [
+    "Catalogue",
+    "CatalogueError",
+    "Head",
+    "Model",
+    "Runtime",
+    "checksum",
+    "keep_own",
+    "load_catalogue",
+    "own_folder",
+    "own_models",
+]

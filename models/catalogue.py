@@ -4,11 +4,16 @@ An entry states source, licence, sha256, input size, head and classes. Entries a
 files when they are used: :meth:`Model.verified_file` compares the checksum each time, so a half-copied or exchanged
 file never measures a street. A file outside the catalogue can be named by its path: Ultralytics runs it, and its name
 carries its checksum, so that published numbers still say what produced them.
+
+The catalogue that Snellius ships with is joined by one of this device (:func:`own_folder`): fetched files stand there,
+and models that were added or exported have their entries there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -27,7 +32,11 @@ BUNDLED = Path(__file__).with_name("catalogue.toml")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OWN_FILES = (".pt", ".onnx", ".engine", ".torchscript")
-_KEYS = ("summary", "file", "sha256", "input_px", "stride", "runtime", "head", "source", "licence", "classes")
+_SYSTEM = Path("/var/lib/snellius/models")  # beside the outbox of the service
+_KEYS = (
+    "summary", "file", "sha256", "bytes", "url", "input_px", "stride", "runtime", "head", "source", "licence",
+    "classes", "measured",
+)  # fmt: skip
 
 
 class CatalogueError(Exception):
@@ -38,6 +47,8 @@ class Runtime(str, Enum):
     """What runs a model file."""
 
     ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"  # an extra
+    NCNN = "ncnn"  # an extra
     ULTRALYTICS = "ultralytics"  # the extra: files of people's own
 
 
@@ -64,6 +75,9 @@ class Model:
         source: Where it comes from.
         licence: SPDX identifier.
         classes: Road user (``car``, ``truck``, …) to the network's class indices; empty: the runtime knows.
+        url: Where ``models fetch`` gets it; None: it is here.
+        size_bytes: Of the file at ``url``.
+        measured: What was measured of it, for reading.
     """
 
     name: str
@@ -77,6 +91,14 @@ class Model:
     source: str
     licence: str
     classes: Mapping[str, tuple[int, ...]]
+    url: str | None = None
+    size_bytes: int | None = None
+    measured: str | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether its file is on this device."""
+        return self.file.exists()
 
     @classmethod
     def of_file(cls, file: Path) -> Model:
@@ -85,7 +107,7 @@ class Model:
         Raises:
             CatalogueError: It cannot be read.
         """
-        sha256 = _sha256(file, f"model {file}")
+        sha256 = checksum(file, f"model {file}")
         return cls(
             name=f"{re.sub(r'[^a-z0-9.]+', '-', file.stem.lower()).strip('-.')}-{sha256[:8]}",
             summary="A file of one's own",
@@ -106,7 +128,9 @@ class Model:
         Raises:
             CatalogueError: The file is missing, unreadable or another one.
         """
-        found = _sha256(self.file, f"model {self.name}: {self.file}")
+        if self.url is not None and not self.file.exists():
+            raise CatalogueError(f"model {self.name}: not on this device (snellius models fetch {self.name})")
+        found = checksum(self.file, f"model {self.name}: {self.file}")
         if found != self.sha256:
             raise CatalogueError(
                 f"model {self.name}: {self.file.name}: expected sha256 {self.sha256[:12]}…, found {found[:12]}…"
@@ -121,11 +145,13 @@ class Catalogue:
 
     Attributes:
         default: Name of the model that is used when none is named.
-        models: Entries in the order of the file.
+        models: Entries in the order of the files.
+        licences: What the licence of some models means for a city, by its SPDX identifier.
     """
 
     default: str
     models: tuple[Model, ...]
+    licences: Mapping[str, str]
 
     def find(self, name: str | None = None) -> Model:
         """The entry called ``name``, or the default; or the model file of one's own with that path.
@@ -143,35 +169,122 @@ class Catalogue:
         raise CatalogueError(f"model '{wanted}': not in the catalogue; known: {known}")
 
 
-def load_catalogue(file: Path = BUNDLED) -> Catalogue:
+def own_folder() -> Path:
+    """Where this device keeps models of its own.
+
+    ``SNELLIUS_MODELS`` says; else beside the outbox of the service when that is there; else in the user's data folder.
+    """
+    said = os.environ.get("SNELLIUS_MODELS")
+    if said:
+        return Path(said)
+    if _SYSTEM.parent.is_dir():
+        return _SYSTEM
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "snellius" / "models"
+
+
+def load_catalogue(file: Path | None = None) -> Catalogue:
     """Read and check a catalogue.
 
     Args:
-        file: A catalogue in TOML; model files stand beside it.
+        file: A catalogue in TOML; model files stand beside it. None: the one that Snellius ships with, and the one of
+            this device if there is one.
 
     Raises:
         CatalogueError: The file is missing or malformed; names the entry and the key.
     """
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CatalogueError(f"{file}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{file.name}: not a TOML file: {error}") from error
-    _refuse_other_keys(document, ("default", "models"), file.name)
-    entries = _typed(document, "models", dict, file.name)
+    folder = file.parent if file is not None else own_folder()
+    document = _read(file or BUNDLED)
+    where = (file or BUNDLED).name
+    _refuse_other_keys(document, ("default", "models", "licences"), where)
+    models = _models(document, file or BUNDLED, folder)
+    if file is None and (folder / BUNDLED.name).is_file():
+        models += own_models(folder)
+        _refuse_twins(models, folder / BUNDLED.name)
     catalogue = Catalogue(
-        default=_typed(document, "default", str, file.name),
-        models=tuple(_model(name, entry, file) for name, entry in entries.items()),
+        default=_typed(document, "default", str, where),
+        models=models,
+        licences=_typed(document, "licences", dict, where) if "licences" in document else {},
     )
     try:
         catalogue.find()
     except CatalogueError as error:
-        raise CatalogueError(f"{file.name}: default: {error}") from None
+        raise CatalogueError(f"{where}: default: {error}") from None
     return catalogue
 
 
-def _model(name: str, entry: object, catalogue: Path) -> Model:
+def own_models(folder: Path) -> tuple[Model, ...]:
+    """The entries of this device's own catalogue; none when it has none.
+
+    Raises:
+        CatalogueError: It is malformed.
+    """
+    file = folder / BUNDLED.name
+    if not file.is_file():
+        return ()
+    document = _read(file)
+    _refuse_other_keys(document, ("models",), str(file))
+    return _models(document, file, folder)
+
+
+def keep_own(folder: Path, model: Model) -> None:
+    """Enter a model whose file stands in ``folder`` into the catalogue of this device, in place of one of that name.
+
+    Raises:
+        CatalogueError: The folder cannot be written to.
+    """
+    others = [other for other in own_models(folder) if other.name != model.name]
+    text = "# Models of this device. Written by 'snellius models add' and 'snellius models export'.\n"
+    text += "".join(_written(one) for one in [*others, model])
+    partial = folder / f".{BUNDLED.name}"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / BUNDLED.name)
+    except OSError as error:
+        raise CatalogueError(f"{folder}: {error.strerror or error}") from error
+
+
+def _written(model: Model) -> str:
+    """An entry as it stands in a catalogue."""
+    entries: dict[str, object] = {
+        "summary": model.summary,
+        "file": model.file.name,
+        "sha256": model.sha256,
+        "input_px": model.input_px and list(model.input_px),
+        "stride": model.stride,
+        "runtime": model.runtime.value,
+        "head": model.head and model.head.value,
+        "source": model.source,
+        "licence": model.licence,
+        "measured": model.measured,
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in entries.items() if value is not None]
+    classes = ", ".join(f"{name} = {list(indices)}" for name, indices in model.classes.items())
+    return f'\n[models."{model.name}"]\n' + "\n".join([*lines, f"classes = {{ {classes} }}"]) + "\n"
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{file}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{file.name}: not a TOML file: {error}") from error
+
+
+def _models(document: Mapping[str, object], file: Path, fetched: Path) -> tuple[Model, ...]:
+    entries = _typed(document, "models", dict, file.name)
+    return tuple(_model(name, entry, file, fetched) for name, entry in entries.items())
+
+
+def _refuse_twins(models: tuple[Model, ...], own: Path) -> None:
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise CatalogueError(f"{own}: {name}: a model of that name comes with Snellius; give yours another one")
+
+
+def _model(name: str, entry: object, catalogue: Path, fetched: Path) -> Model:
     where = f"{catalogue.name}: {name}"
     if not _NAME.fullmatch(name):
         raise CatalogueError(f"{where}: expected a name of a-z, 0-9, '.' and '-'")
@@ -181,21 +294,27 @@ def _model(name: str, entry: object, catalogue: Path) -> Model:
     sha256 = _typed(entry, "sha256", str, where)
     if not _SHA256.fullmatch(sha256):
         raise CatalogueError(f"{where}: sha256: expected 64 hexadecimal digits, got '{sha256}'")
+    runtime = _choice(entry, "runtime", Runtime, where)
+    is_left_to_it = runtime is Runtime.ULTRALYTICS  # that library reads size, head and classes from the file
+    url = _typed(entry, "url", str, where) if "url" in entry else None
     return Model(
         name=name,
         summary=_typed(entry, "summary", str, where),
-        file=catalogue.parent / _typed(entry, "file", str, where),
+        file=(catalogue.parent if url is None else fetched) / _typed(entry, "file", str, where),
         sha256=sha256,
-        input_px=_size(entry, where),
+        input_px=None if is_left_to_it and "input_px" not in entry else _size(entry, where),
         stride=_stride(entry, where),
-        runtime=_choice(entry, "runtime", Runtime, where),
-        head=_choice(entry, "head", Head, where),
+        runtime=runtime,
+        head=None if is_left_to_it and "head" not in entry else _choice(entry, "head", Head, where),
         source=_typed(entry, "source", str, where),
         licence=_typed(entry, "licence", str, where),
         classes={
             road_user: _indices(indices, f"{where}: classes.{road_user}")
             for road_user, indices in _typed(entry, "classes", dict, where).items()
         },
+        url=url,
+        size_bytes=_typed(entry, "bytes", int, where) if "bytes" in entry else None,
+        measured=_typed(entry, "measured", str, where) if "measured" in entry else None,
     )
 
 
@@ -203,7 +322,7 @@ _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Enum)
 
 
-def _sha256(path: Path, where: str) -> str:
+def checksum(path: Path, where: str) -> str:
     """Checksum of a file, or of the names and contents of a folder's files."""
     try:
         if not path.is_dir():

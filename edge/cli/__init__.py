@@ -22,6 +22,8 @@ from edge.cli import (
     demo,
     doctor,
     models,
+    models_add,
+    models_fetch,
     privacy,
     replay,
     run,
@@ -46,6 +48,8 @@ calibrate.app.command(name="lens")(calibrate_lens.lens)
 calibrate.app.command(name="page")(calibrate_page.page)
 calibrate.app.command(name="verify")(calibrate_verify.verify)
 app.add_typer(calibrate.app, name="calibrate")
+models.app.command(name="add")(models_add.add)
+models.app.command(name="fetch")(models_fetch.fetch)
 app.add_typer(models.app, name="models")
 app.add_typer(subscribe.app, name="subscribe")
 app.add_typer(study.app, name="study")

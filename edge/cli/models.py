@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models import Catalogue, CatalogueError, Model, load_catalogue
 
-app = typer.Typer(help="Detectors: what there is.", no_args_is_help=True)
+app = typer.Typer(help="Detectors: what there is, fetching, adding, exporting, comparing.", no_args_is_help=True)
 
 
 @app.callback()
 def models() -> None:
-    """Detectors: what there is.
+    """Detectors: what there is, fetching, adding, exporting, comparing.
 
     Example: snellius models list
     """
@@ -26,7 +27,7 @@ def models() -> None:
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """List the detectors of the catalogue, and whether their files are what the catalogue says.
+    """List the detectors of the catalogue, whether their files are what it says, and what their licences mean.
 
     Example: snellius models list
     """
@@ -35,12 +36,15 @@ def list_models(
         typer.echo(json.dumps(listing(catalogue), indent=2))
     else:
         Console().print(table(catalogue))
+        for line in licence_lines(catalogue):
+            Console().print(line)
 
 
 def listing(catalogue: Catalogue) -> dict[str, object]:
     """The catalogue as ``models list --json`` prints it."""
     return {
         "default": catalogue.default,
+        "licences": dict(catalogue.licences),
         "models": [
             {
                 "name": model.name,
@@ -53,6 +57,8 @@ def listing(catalogue: Catalogue) -> dict[str, object]:
                 "classes": sorted(model.classes),
                 "licence": model.licence,
                 "source": model.source,
+                "url": model.url,
+                "measured": model.measured,
                 "problem": problem(model),
             }
             for model in catalogue.models
@@ -67,10 +73,23 @@ def table(catalogue: Catalogue) -> Table:
     for model in catalogue.models:
         name = f"[bold]{model.name}[/bold]" + ("\ndefault" if model.name == catalogue.default else "")
         size = "{}x{}".format(*model.input_px) if model.input_px else "size as exported"
-        wrong = problem(model)
-        state = "[green]file ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
-        shown.add_row(name, f"{model.summary}\n{size}, {model.runtime.value}, {model.licence}, {state}")
+        size = f"up to {size}" if model.stride else size
+        lines = [escape(model.summary), f"{size}, {model.runtime.value}, {model.licence}, {_state(model)}"]
+        shown.add_row(name, "\n".join([*lines, *([escape(model.measured)] if model.measured else [])]))
     return shown
+
+
+def licence_lines(catalogue: Catalogue) -> list[str]:
+    """What the licences of the models mean for a city."""
+    used = {model.licence for model in catalogue.models}
+    return [f"{name}: {text}" for name, text in catalogue.licences.items() if name in used]
+
+
+def _state(model: Model) -> str:
+    if not model.is_fetched and model.url is not None:
+        return f"not here (snellius models fetch {model.name})"
+    wrong = problem(model)
+    return "[green]file ok[/green]" if wrong is None else f"[red]{wrong}[/red]"
 
 
 def problem(model: Model) -> str | None:

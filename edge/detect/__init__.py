@@ -7,12 +7,16 @@ Backends are imported only when chosen: :func:`open_detector` goes from a catalo
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from edge.detect.look import Look, look_at_road
 from edge.domain import Detections, Frame, RoadUser
 from edge.errors import BadInput
 from models import CatalogueError, Head, Model, Runtime
+
+if TYPE_CHECKING:
+    from edge.detect.network import Network
 
 __all__ = ["Detector", "Look", "look_at_road", "open_detector"]
 
@@ -33,7 +37,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
     Args:
         model: Which one.
-        threads: Processor threads that a frame may use (onnxruntime; Ultralytics decides for itself).
+        threads: Processor threads that a frame may use (Ultralytics decides for itself).
         look: Which part of each frame to look at, and how finely; None: all of it, at the model's own size.
 
     Raises:
@@ -49,21 +53,28 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
         return UltralyticsDetector(file, input_px=model.input_px, region_px=region_px)
 
-    from edge.detect.onnx import OnnxDetector
+    from edge.detect.network import NetworkDetector
 
     input_px = None if model.stride is None else model.input_px if look is None else look.input_px
-    detector = OnnxDetector(
-        file,
-        classes=_road_users(model),
-        head=model.head or Head.CLASSIC,
-        threads=threads,
-        input_px=input_px,
-        region_px=region_px,
-    )
+    network = _network(model, file, threads, input_px)
     expected_px = input_px or model.input_px
-    if expected_px is not None and detector.input_px != expected_px:
-        raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {detector.input_px}")
-    return detector
+    if expected_px is not None and network.input_px != expected_px:
+        raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
+    return NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC, region_px=region_px)
+
+
+def _network(model: Model, file: Path, threads: int, input_px: tuple[int, int] | None) -> Network:
+    if model.runtime is Runtime.OPENVINO:
+        from edge.detect.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(file, threads=threads, input_px=input_px)
+    if model.runtime is Runtime.NCNN:
+        from edge.detect.ncnn import NcnnNetwork
+
+        return NcnnNetwork(file, threads=threads)
+    from edge.detect.onnx import OnnxNetwork
+
+    return OnnxNetwork(file, threads=threads, input_px=input_px)
 
 
 def _road_users(model: Model) -> dict[RoadUser, tuple[int, ...]]:

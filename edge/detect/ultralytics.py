@@ -12,23 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from edge.detect.described import ROAD_USERS
 from edge.detect.heads import Candidates
-from edge.domain import Detections, Frame, RoadUser
+from edge.domain import Detections, Frame
 from edge.errors import BackendUnavailable, BadInput
-
-_ROAD_USERS = {
-    "person": RoadUser.PERSON,
-    "pedestrian": RoadUser.PERSON,
-    "bicycle": RoadUser.BICYCLE,
-    "car": RoadUser.CAR,
-    "van": RoadUser.CAR,
-    "motorcycle": RoadUser.MOTORCYCLE,
-    "motorbike": RoadUser.MOTORCYCLE,
-    "motor": RoadUser.MOTORCYCLE,
-    "bus": RoadUser.BUS,
-    "truck": RoadUser.TRUCK,
-    "lorry": RoadUser.TRUCK,
-}  # names of COCO, and of the data sets that people train road models on
 
 
 class UltralyticsDetector:
@@ -74,7 +61,7 @@ class UltralyticsDetector:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise BadInput(f"{model}: not a model that Ultralytics can load: {reason}") from error
         self._labels = {
-            index: _ROAD_USERS[name.lower()].label for index, name in names.items() if name.lower() in _ROAD_USERS
+            index: ROAD_USERS[name.lower()].label for index, name in names.items() if name.lower() in ROAD_USERS
         }
         if not self._labels:
             raise BadInput(f"{model}: expected classes such as car, truck or bus, found {', '.join(names.values())}")

@@ -77,7 +77,7 @@ def test_the_wheel_holds_all_that_a_pole_needs_and_nothing_else(tmp_path: Path) 
 
     info = f"snellius-{PROJECT['version']}.dist-info"
     assert {name.split("/")[0] for name in names} == {"edge", "calibration", "models", info}
-    assert {f"models/{model.file.name}" for model in load_catalogue().models} <= names
+    assert {f"models/{model.file.name}" for model in load_catalogue().models if model.url is None} <= names
     assert {"models/catalogue.toml", "models/NOTICE", "models/licences/Apache-2.0.txt"} <= names
     assert {f"edge/demo/{name}" for name in ("street.mp4", "survey.csv", "site.toml", "truth.json")} <= names
     assert {"edge/py.typed", "calibration/py.typed", "models/py.typed"} <= names

@@ -24,6 +24,8 @@ VERBS = (
     "calibrate page",
     "calibrate solve",
     "calibrate check",
+    "models add",
+    "models fetch",
     "models list",
     "subscribe run",
     "subscribe gaps",
