@@ -112,6 +112,11 @@ class Pipeline:
         return None if self._step_s is None else 1.0 / self._step_s
 
     @property
+    def has_gate(self) -> bool:
+        """Whether the detector rests while nothing on the road has changed."""
+        return self._gate is not None
+
+    @property
     def impaired_by(self) -> Flag | None:
         """Why the latest frame measures nothing; None when all is well."""
         if self.watch.impaired_by is not None:

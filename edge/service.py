@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
+from typing import Any
 
 from edge.aggregate import Anonymity, Windows
 from edge.assembly import Device, heed_expiry
@@ -24,6 +27,7 @@ from edge.notify import notify, watchdog_s
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
 from edge.sources.live import LiveSource
+from edge.status_socket import StatusSocket
 from edge.watch import Stance
 
 log = logging.getLogger(__name__)
@@ -43,6 +47,7 @@ CAMERA_REASONS = {
     CameraState.BLACK: StatusReason.CAMERA_BLACK,
     CameraState.DARK: StatusReason.TOO_DARK,
 }
+RECENT_FRAMES = 100  # over which the rate of the camera is told to whoever asks on the spot
 THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of the processor on a Raspberry Pi and a Jetson [m°C]
 
 Watcher = Callable[[Frame | None, list[Passage]], None]  # a frame (None: there is none) and who has passed with it
@@ -109,6 +114,7 @@ class Service:
         health_s: float,
         drain_s: float,
         outbox_folder: Path,
+        status_socket: Path | None = None,
     ) -> None:
         """Begin with nothing done.
 
@@ -121,6 +127,7 @@ class Service:
             health_s: Time between health messages. [s]
             drain_s: How long to wait for the broker at the end of a file. [s]
             outbox_folder: Whose disk is reported.
+            status_socket: Where people of this computer may ask how it is; None: nowhere.
         """
         self._device = device
         self._clock = clock
@@ -130,6 +137,13 @@ class Service:
         self._health_ns = round(health_s * 1e9)
         self._drain_s = drain_s
         self._outbox_folder = outbox_folder
+        self._status_socket = (
+            StatusSocket(status_socket, self.condition) if status_socket is not None else nullcontext()
+        )
+        self._came_ns: int | None = None  # when the newest frame came, on the steady clock
+        self._recent_ns: deque[int] = deque(maxlen=RECENT_FRAMES)  # captured
+        self._first_captured_ns: int | None = None
+        self._captured_ns = 0
         self._status = device.status
         self._trouble: OutboxError | None = None
         self._started_ns = self._checkpointed_ns = self._told_ns = clock.boottime_ns()
@@ -154,6 +168,10 @@ class Service:
             SnelliusError: The publisher ended.
             BadInput: The calibration expired meanwhile, and may not be used on.
         """
+        with self._status_socket:
+            return self._run(watch)
+
+    def _run(self, watch: Watcher) -> bool:
         device = self._device
         device.publisher.start()
         notify(READY="1", STATUS="starting")
@@ -237,6 +255,9 @@ class Service:
             if self._stop.is_set():
                 return
             yield moment
+            if isinstance(moment, Frame):
+                self._recent_ns.append(moment.captured_ns)
+                self._came_ns = self._clock.boottime_ns()
             self._attend(moment.captured_ns)
 
     def _wait_until(self, boottime_ns: int) -> None:
@@ -246,6 +267,9 @@ class Service:
 
     def _attend(self, captured_ns: int) -> None:
         now_ns = self._clock.boottime_ns()
+        self._captured_ns = captured_ns
+        if self._first_captured_ns is None:
+            self._first_captured_ns = captured_ns
         if self._told_captured_ns is None:
             self._told_captured_ns = captured_ns
         if self._device.follows_clock and now_ns - self._clock_ns >= CLOCK_S * 1e9:
@@ -420,6 +444,41 @@ class Service:
         self._told_ns, self._told_utc_ns = now_ns, self._clock.utc_ns()
         self._told_frames, self._told_watched_ns, self._told_captured_ns = frames, watched_ns, captured_ns
 
+    def condition(self) -> dict[str, Any]:
+        """How it is at this moment, for ``snellius status``; no number in it comes from traffic. Any thread may ask."""
+        device, publisher, came_ns = self._device, self._device.publisher.status, self._came_ns
+        recent_ns = list(self._recent_ns)
+        now_ns = self._clock.boottime_ns()
+        street_ns = self._captured_ns - (self._first_captured_ns or 0)
+        span_ns = recent_ns[-1] - recent_ns[0] if recent_ns else 0
+        since, published_ns = self._status.since, publisher.published_utc_ns
+        report = device.source.report if isinstance(device.source, LiveSource) else None
+        return {
+            "device": self._status.device,
+            "version": self._status.sw,
+            "state": self._status.state.value,
+            "reasons": [reason.value for reason in self._status.reasons],
+            "since": None if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
+            "uptime_s": (now_ns - self._started_ns) // 1_000_000_000,
+            "camera": {
+                "size_px": list(device.calibration.image_size_px),
+                "trouble": report.says or None if report is not None else None,
+                "last_frame_s": None if came_ns is None else round((now_ns - came_ns) / 1e9, 2),
+                "frames_per_s": round((len(recent_ns) - 1) / (span_ns / 1e9), 2) if span_ns > 0 else None,
+                "watch": device.pipeline.watch.stance.value,
+            },
+            "gate": "on" if device.pipeline.has_gate else "off",
+            "coverage": round(min(device.windows.watched_ns / street_ns, 1.0), 4) if street_ns > 0 else 0.0,
+            "clock": device.windows.anchor.state.value,
+            "broker": {
+                "address": publisher.address,
+                "connected": publisher.is_connected,
+                "trouble": publisher.trouble,
+            },
+            "queue": device.outbox.inventory().waiting,
+            "last_publish": None if published_ns is None else f"{utc_datetime(published_ns):%Y-%m-%dT%H:%M:%SZ}",
+        }
+
     def _now(self) -> datetime:
         return utc_datetime(self._clock.utc_ns())
 
@@ -460,4 +519,4 @@ def temperature_c() -> int | None:
 def disk_free(folder: Path) -> float:
     """Free share of the disk that holds a folder, 0 to 1."""
     usage = shutil.disk_usage(folder)
-    return usage.free / usage.total
+    return usage.free / usage.total if usage.total else 0.0

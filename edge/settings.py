@@ -259,6 +259,10 @@ class ServiceSettings(_Section):
         le=3600,
         description="At the end of a file that is played once: wait so long for the broker to take what is due. [s]",
     )
+    status_socket: Path = Field(
+        default=Path("/run/snellius/status"),
+        description="Where 'snellius status' reaches the running service; without that folder it cannot be reached.",
+    )
 
 
 class Settings(BaseSettings):
@@ -386,11 +390,20 @@ def _anchored(model: _Model, folder: Path) -> _Model:
         if isinstance(value, BaseModel):
             changed[name] = _anchored(value, folder)
         elif isinstance(value, Path):
-            changed[name] = folder / value
+            changed[name] = _handed_over(value) or folder / value
         elif isinstance(model, SourceSettings) and name == "url" and kind_of(value) is SourceKind.FILE:
             parts = urlsplit(value)
             changed[name] = str(folder / (unquote(parts.path) if parts.scheme == "file" else value))
     return model.model_copy(update=changed)
+
+
+def _handed_over(path: Path) -> Path | None:
+    """A secret of the folder ``credentials`` as systemd hands it to the service (LoadCredential), where it does."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    if given is None or path.parent.name != "credentials":
+        return None
+    handed = Path(given, path.name)
+    return handed if handed.exists() else None
 
 
 # ----------------------------------------------------------------------------------------------- reference pages
@@ -433,8 +446,8 @@ def reference_markdown() -> str:
         "",
         "Generated from `edge/settings.py` by `python -m edge.settings reference`.",
         "Every setting can also stand in the environment, and then goes before the file: `site.device` is",
-        f"`{ENVIRONMENT_PREFIX}SITE__DEVICE`. Relative paths start at the folder of the settings file.",
-        "Unknown keys are refused.",
+        f"`{ENVIRONMENT_PREFIX}SITE__DEVICE`. Relative paths start at the folder of the settings file; a file of its",
+        "folder `credentials` is taken from systemd where that hands it over. Unknown keys are refused.",
     ]
     last = None
     for section, name, field in _fields():

@@ -21,6 +21,8 @@ from edge.cli import (
     calibrate_verify,
     demo,
     doctor,
+    init,
+    install,
     models,
     models_add,
     models_fetch,
@@ -29,6 +31,7 @@ from edge.cli import (
     run,
     study,
     subscribe,
+    status,
 )
 from edge.errors import BadInput, SnelliusError
 
@@ -54,6 +57,10 @@ app.add_typer(models.app, name="models")
 app.add_typer(subscribe.app, name="subscribe")
 app.add_typer(study.app, name="study")
 app.command(name="doctor")(doctor.doctor)
+app.command(name="init")(init.init)
+app.command(name="status")(status.status)
+app.command(name="install")(install.install)
+app.command(name="uninstall")(install.uninstall)
 app.command(name="privacy")(privacy.privacy)
 
 _WrongUse = typer.BadParameter.__base__  # typer exports only this child of the error for wrong use

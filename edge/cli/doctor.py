@@ -17,25 +17,26 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check settings, camera, model, calibration, clock, disk and broker.
+    """Say everything that is wrong at once, with the next step for each.
+
+    Looks at settings, secrets, camera, model, calibration, clock, disk, temperature, power, certificates and broker,
+    and tries whether the broker takes a message. Exit code 1: something fails.
 
     Example: snellius doctor --config /etc/snellius/snellius.toml
     """
-    from edge.cli.checks import State, examine
-    from edge.settings import load_settings
+    from edge.doctor import State, examine
 
-    settings = load_settings(config) if config is not None else None
-    checks = list(examine(settings))
+    checks = list(examine(config))
     is_ok = all(check.state is not State.FAIL for check in checks)
     if as_json:
         typer.echo(json.dumps({"checks": [check.as_json() for check in checks], "ok": is_ok}, indent=2))
     else:
-        console = Console()
+        console = Console(soft_wrap=True, highlight=False)
         colours = {State.OK: "green", State.WARN: "yellow", State.FAIL: "red"}
         for check in checks:
             console.print(f"[{colours[check.state]}]{check.state.value:4}[/] [bold]{check.name}[/]: ", end="")
-            console.print(check.says, markup=False, highlight=False)
+            console.print(check.says, markup=False)
             if check.next:
-                console.print(f"     → {check.next}", markup=False, highlight=False)
+                console.print(f"     → {check.next}", markup=False)
     if not is_ok:
         raise typer.Exit(1)

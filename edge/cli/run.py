@@ -44,6 +44,7 @@ def run(
             health_s=settings.service.health_s,
             drain_s=settings.service.drain_s,
             outbox_folder=settings.outbox.file.parent,
+            status_socket=settings.service.status_socket,
         ).run()
     if not everything_sent:
         raise typer.Exit(1)

@@ -34,6 +34,7 @@ from edge.publish.payload import (
     Meta,
     Mix,
     Status,
+    Trial,
     Wire,
 )
 from edge.publish.profiles.homeassistant import BIRTH, BIRTH_TOPIC, PREFIX, Discovery
@@ -88,6 +89,7 @@ CHANNELS = (
     Channel("ack", Ack, f"{BASE}/ack", "The platform has stored everything up to here", "platform", retain=True),
     Channel("cmd", Command, f"{BASE}/cmd", "Please send these numbers again", "platform"),
     Channel("cmd-result", CommandResult, f"{BASE}/cmd/result", "What became of a command"),
+    Channel("trial", Trial, f"{BASE}/trial", "A technician tries whether the device may publish"),
     Channel(
         "ngsi-ld",
         TrafficFlowObserved,

@@ -526,6 +526,14 @@ class CommandResult(Wire):
     queued: NonNegativeInt | None = Field(default=None, description="Messages that will be sent again.")
 
 
+class Trial(Wire):
+    """Said by ``snellius doctor`` to see whether the broker lets the device publish. Nobody needs to listen."""
+
+    schema_: Literal["snellius.trial/1.0"] = Field(default="snellius.trial/1.0", alias="schema")
+    device: Name = Field(description="Who tries.")
+    time: Instant = Field(description="When, UTC.")
+
+
 # -------------------------------------------------------------------------------------------------- from records
 
 

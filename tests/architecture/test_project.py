@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-
-import pytest
 
 from models import load_catalogue
 from tests.support.clips import ROOT
@@ -80,6 +77,7 @@ def test_the_wheel_holds_all_that_a_pole_needs_and_nothing_else(tmp_path: Path) 
     assert {f"models/{model.file.name}" for model in load_catalogue().models if model.url is None} <= names
     assert {"models/catalogue.toml", "models/NOTICE", "models/licences/Apache-2.0.txt"} <= names
     assert {f"edge/demo/{name}" for name in ("street.mp4", "survey.csv", "site.toml", "truth.json")} <= names
+    assert {"edge/systemd/snellius.service", "edge/systemd/requirements.lock"} <= names
     assert {"edge/py.typed", "calibration/py.typed", "models/py.typed"} <= names
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/models/NOTICE"} <= names
     assert not [name for name in names if "__pycache__" in name or "test" in name.lower()]
@@ -104,55 +102,3 @@ def test_the_descriptions_for_catalogues_have_the_length_that_publiccode_asks_fo
     for short, long in described:
         assert len(" ".join(short.split())) <= 150
         assert 150 <= len(" ".join(long.split())) <= 10_000
-
-
-# --------------------------------------------------------------------------------------------------------- systemd
-
-UNITS = sorted((ROOT / "systemd").glob("*.service"))
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-
-
-@needs_systemd
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_systemd_understands_every_line_of_a_unit(unit: Path, tmp_path: Path) -> None:
-    installed = tmp_path / unit.name
-    installed.write_text(re.sub(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", unit.read_text(encoding="utf-8")))
-
-    result = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(installed)], capture_output=True, text=True, check=False
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-
-
-@needs_systemd
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_exposes_next_to_nothing(unit: Path) -> None:
-    result = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert result.returncode == 0, result.stdout[-200:] + result.stderr
-
-
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_calls_a_verb_that_exists(unit: Path) -> None:
-    calls = re.findall(r"(?m)^Exec\w+=/opt/snellius/bin/snellius (.+)$", unit.read_text(encoding="utf-8"))
-
-    assert calls
-    for call in calls:
-        verb, *options = call.split()
-        shown = subprocess.run(
-            [str(Path(sys.executable).with_name("snellius")), verb, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert shown.returncode == 0, shown.stderr
-        for option in options:
-            if option.startswith("-"):
-                assert option in shown.stdout

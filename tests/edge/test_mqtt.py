@@ -25,6 +25,7 @@ from edge.outbox import Outbox
 from edge.publish import Address, BrokerUnreachable, Connection, Endpoint, Native, Publisher
 from edge.publish.mqtt import retry_wait_s
 from edge.publish.payload import State
+from tests.support.certificates import make_authority, tls_broker
 from tests.support.mosquitto import HOST, Heard, Mosquitto, Subscriber, eventually, retained
 from tests.support.released import DEVICE, EPOCH, QueueInMemory, a_meta, a_status, a_window
 
@@ -598,40 +599,9 @@ def test_a_password_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------------- TLS
 
 
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate authority, a broker's certificate (for localhost), an expired one and a device's."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
-    use = ["-addext", "keyUsage=critical,keyCertSign"]  # Python 3.13 insists on what RFC 5280 asks
-    for name in ("ca", "other-ca"):
-        openssl(
-            folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}", *use
-        )
-    (folder / "san").write_text(
-        "subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\nbasicConstraints=CA:FALSE\n"
-    )
-    for name, days in (("broker", "2"), ("device", "2"), ("expired", "-1")):
-        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
-            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", days, "-extfile", "san",
-        )  # fmt: skip
-    for file in folder.glob("*.key"):
-        file.chmod(0o600)
-    return folder
-
-
-def tls_broker(folder: Path, authority: Path, certificate: str = "broker") -> Mosquitto:
-    return Mosquitto(
-        folder,
-        tls=f"cafile {authority / 'ca.pem'}\ncertfile {authority / certificate}.pem\n"
-        f"keyfile {authority / certificate}.key\nrequire_certificate true",
-    )
+    return make_authority(tmp_path_factory.mktemp("tls"))
 
 
 def test_over_tls_both_sides_prove_who_they_are(tmp_path: Path, authority: Path) -> None:

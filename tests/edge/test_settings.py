@@ -54,6 +54,23 @@ def test_relative_paths_start_at_the_settings_file(tmp_path: Path) -> None:
     assert settings.outbox.file == tmp_path / "state" / "outbox.sqlite"
 
 
+def test_a_secret_that_systemd_hands_over_goes_before_the_file_that_only_root_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SMALLEST + '[mqtt]\npassword_file = "credentials/mqtt-password"\nca_file = "ca.pem"\n'
+    path = _written(tmp_path, text)
+    assert load_settings(path).mqtt.password_file == tmp_path / "credentials" / "mqtt-password"
+
+    handed = tmp_path / "run"
+    handed.mkdir()
+    (handed / "mqtt-password").write_text("")
+    (handed / "ca.pem").write_text("")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
+    settings = load_settings(path)
+    assert settings.mqtt.password_file == handed / "mqtt-password"
+    assert settings.mqtt.ca_file == tmp_path / "ca.pem", "only what stands in the folder credentials"
+
+
 @pytest.mark.parametrize("url", ["/clips/a street.mp4", "file:///clips/a%20street.mp4"])
 def test_a_file_address_and_a_path_mean_the_same(url: str, tmp_path: Path) -> None:
     settings = load_settings(_written(tmp_path, SMALLEST.replace("street.mp4", url)))

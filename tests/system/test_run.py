@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from edge.cli import main
 from edge.publish.payload import Flow, State, Status
+from edge.status_socket import ask
 from tests.support.mosquitto import Mosquitto, Subscriber, eventually
 from tests.support.street import demo_calibration, shortened_street
 
@@ -57,6 +59,7 @@ file = "outbox.sqlite"
 drain_s = 60
 checkpoint_s = 1
 health_s = 5
+status_socket = "status"
 """
     )
     return path
@@ -165,7 +168,9 @@ def test_without_a_broker_the_service_waits_and_says_so(tmp_path: Path, short_st
     with Mosquitto(tmp_path / "broker") as broker:
         config = _settings(tmp_path, broker, short_street, loop=True)
     with _running(config) as service:
-        time.sleep(6)
+        eventually(
+            lambda: (ask(tmp_path / "status") or {}).get("broker", {}).get("trouble"), within_s=60, what="trouble"
+        )
         assert service.poll() is None
         service.send_signal(signal.SIGTERM)
         _, said = service.communicate(timeout=20)
@@ -177,3 +182,37 @@ def test_without_a_broker_the_service_waits_and_says_so(tmp_path: Path, short_st
 def _last_state(platform: Subscriber) -> Any:
     heard = platform.on("/status")
     return Status.model_validate_json(heard[-1].payload).state if heard else None
+
+
+def test_the_running_service_says_how_it_is_and_no_number_of_the_traffic(
+    tmp_path: Path, mosquitto: Mosquitto, short_street: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _settings(tmp_path, mosquitto, short_street, loop=True, pace="real")
+
+    def told() -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            main(["status", "--config", str(config), "--json"])
+        said = capsys.readouterr().out
+        return dict(json.loads(said)) if ended.value.code == 0 else {}
+
+    assert told() == {}, "nobody runs yet"
+    with _running(config) as service:
+        eventually(lambda: told().get("camera", {}).get("frames_per_s"), within_s=60, what="frames")
+        eventually(lambda: told()["broker"]["connected"], what="connection")
+        said = told()
+        assert set(said) == {
+            "device", "version", "state", "reasons", "since", "uptime_s",
+            "camera", "gate", "coverage", "clock", "broker", "queue", "last_publish",
+        }  # fmt: skip
+        assert said["camera"]["size_px"] == [960, 540]
+        assert 0 <= said["camera"]["last_frame_s"] < 30
+        assert 15 < said["camera"]["frames_per_s"] < 25
+        assert 0 < said["coverage"] <= 1
+        service.send_signal(signal.SIGSTOP)
+        with pytest.raises(SystemExit):
+            main(["status", "--config", str(config)])
+        assert "does not answer" in capsys.readouterr().err
+        service.send_signal(signal.SIGCONT)
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(60) == 0
+    assert told() == {}

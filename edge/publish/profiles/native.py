@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from edge.domain import DayMix, Queued
 from edge.errors import BadInput
-from edge.publish.payload import NAME_PATTERN, CommandResult, Flow, Health, Meta, Mix, Status
+from edge.publish.payload import NAME_PATTERN, CommandResult, Flow, Health, Meta, Mix, Status, Trial
 from edge.publish.profiles.message import Message
 
 ROOT = "snellius"
@@ -72,3 +72,7 @@ class Native:
     def result(self, result: CommandResult) -> Message:
         """The answer to a command."""
         return Message(f"{self.command_topic}/result", result.encode())
+
+    def trial(self, trial: Trial) -> Message:
+        """A technician tries whether the device may publish."""
+        return Message(f"{self.base}/trial", trial.encode())
