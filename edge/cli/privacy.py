@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 NEVER = (
     "No picture, part of a picture, number plate, face or track is written to a disk or sent.",
     "No time, speed, length or class of a single vehicle is logged or sent; the disk holds counters only.",
-    "No port is opened: the device connects, nobody connects to it.",
+    "No port is opened: the device connects, nobody connects to it. On the device itself root may ask how it is"
+    " (snellius status), and hears no number that comes from traffic.",
     "No command but 'send these released numbers again' is understood.",
 )
 NOT_GUARANTEED = (

@@ -49,7 +49,7 @@ def test_it_names_every_file_every_topic_and_the_one_receiver(
     assert (file["path"], file["kept_days"]) == ("/var/lib/snellius/outbox.sqlite", 21)
     base = "snellius/1/hilversum/hvs-0042"
     assert {each["topic"] for each in found["sends"]} == {
-        f"{base}/{name}" for name in ("flow/<direction>", "mix", "meta", "status", "health", "cmd/result")
+        f"{base}/{name}" for name in ("flow/<direction>", "mix", "meta", "status", "health", "cmd/result", "trial")
     }
     assert {each["topic"] for each in found["hears"]} == {f"{base}/ack", f"{base}/cmd"}
     assert found["receiver"] == {"address": "mqtt.hilversum.example:8883", "encrypted": True, "this_computer": False}

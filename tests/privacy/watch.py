@@ -163,6 +163,7 @@ file = "outbox.sqlite"
 [service]
 checkpoint_s = 1
 health_s = 5
+status_socket = "status"
 """
     )
     outbox = folder / "outbox.sqlite"
