@@ -29,9 +29,9 @@ from edge.cli import (
     privacy,
     replay,
     run,
+    status,
     study,
     subscribe,
-    status,
 )
 from edge.errors import BadInput, SnelliusError
 
