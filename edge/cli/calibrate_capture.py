@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urlsplit
 
 import typer
 
 from edge.errors import BadInput
+from edge.sources.address import kind_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calibration.still import Aim, Still
     from edge.detect import Detector
     from edge.domain import Frame
+    from edge.settings import SourceSettings
 
 SEEN = 0.375  # score from which a vehicle counts as seen
 PERSON = 0.3  # lower for people: a picture too few is taken again, a person too many is kept for a month
@@ -27,8 +28,18 @@ SMALL_VEHICLE_PX = 24  # the detector misses more and more vehicles that are les
 
 
 def capture(
-    source: Annotated[str, typer.Option(help="Where frames come from: a video file, or file://…", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write the still, a PNG.", show_default=False)],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Where frames come from: a video file, rtsp://…, /dev/video0, picamera:. Or --config.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Take the source from this settings file (with its password).", show_default=False),
+    ] = None,
     seconds: Annotated[
         float, typer.Option(help="How long to look: whatever moves on within half of that is gone.", min=1.0)
     ] = 30.0,
@@ -41,6 +52,8 @@ def capture(
     ] = False,
 ) -> None:
     """Help with aiming the camera, then take a sharp still without traffic to click in.
+
+    The service must not be using the camera.
 
     Exit code 0: written. 1: a person stands in the still, nothing written. 2: a file or option cannot be used.
 
@@ -55,7 +68,7 @@ def capture(
     if out.suffix.lower() != ".png":
         raise BadInput(f"{out}: expected a file name that ends with .png")
     earlier = None if calibration is None else Calibration.load(calibration)
-    frames, span_s = spread_frames(_path_of(source), seconds)
+    frames, span_s = spread_frames(source_settings(source, config), seconds)
     street, shake_px = street_without_traffic([frame.image_bgr for frame in frames])
     now = datetime.now(timezone.utc).replace(microsecond=0)
     still = Still(image_bgr=street, taken=now, expires=now + timedelta(days=keep_days))
@@ -82,24 +95,42 @@ def capture(
     )
 
 
-def spread_frames(clip: Path, seconds: float) -> tuple[list[Frame], float]:
-    """Frames spread evenly over the first seconds of a clip, and the time from the first to the last. [s]
+def source_settings(address: str | None, config: Path | None) -> SourceSettings:
+    """The source that an address or a settings file names.
 
     Raises:
-        BadInput: No video, or too short for a still.
+        BadInput: Neither or both were given, or the address is wrong.
+    """
+    from edge.settings import SourceSettings, load_settings
+
+    if (address is None) == (config is None):
+        raise BadInput("expected either --source ADDRESS or --config FILE")
+    if config is not None:
+        return load_settings(config).source
+    assert address is not None
+    kind_of(address)  # refuses what cannot be opened in one line
+    return SourceSettings(url=address)
+
+
+def spread_frames(source: SourceSettings, seconds: float) -> tuple[list[Frame], float]:
+    """Frames spread evenly over the first seconds of a clip or the next seconds of a camera, and their span. [s]
+
+    Raises:
+        BadInput: No video, or too short for a still; no pictures from the camera.
     """
     from calibration.still import MIN_FRAMES, frames_to_keep
-    from edge.sources.video import VideoFile
+    from edge.assembly import source_of
 
-    with VideoFile(clip) as source:
-        wanted = frames_to_keep(source.size_px)
-        kept = list(_spread(source.frames(), seconds, wanted))
-    if kept and len(kept) < wanted and kept[-1].captured_ns < seconds * 0.9e9:  # shorter than asked: look closer
-        with VideoFile(clip) as source:
-            kept = list(_spread(source.frames(), kept[-1].captured_ns / 1e9, wanted))
+    with source_of(source) as opened:
+        wanted = frames_to_keep(opened.size_px)
+        kept = list(_spread(opened.frames(), seconds, wanted))
+    is_short = len(kept) < wanted and _span_s(kept) < 0.9 * seconds
+    if kept and is_short and not kind_of(source.url).is_live:  # shorter than asked: look closer
+        with source_of(source) as opened:
+            kept = list(_spread(opened.frames(), _span_s(kept), wanted))
     if len(kept) < MIN_FRAMES:
-        raise BadInput(f"{clip}: expected at least {MIN_FRAMES} frames, found {len(kept)}: too short for a still")
-    return kept, (kept[-1].captured_ns - kept[0].captured_ns) / 1e9
+        raise BadInput(f"{source.url}: expected at least {MIN_FRAMES} frames, found {len(kept)}: too short for a still")
+    return kept, _span_s(kept)
 
 
 def vehicle_widths_px(detector: Detector, frames: list[Frame]) -> list[float]:
@@ -146,19 +177,16 @@ def aiming_of(earlier: Calibration, still: Still) -> list[str]:
     ]
 
 
-def _path_of(source: str) -> Path:
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if "://" in source:
-        raise BadInput(f"--source: expected the path of a video file (or file://…), got '{parts.scheme}://…'")
-    return Path(source)
+def _span_s(frames: list[Frame]) -> float:
+    """Time from the first frame to the last. [s]"""
+    return (frames[-1].captured_ns - frames[0].captured_ns) / 1e9 if frames else 0.0
 
 
 def _spread(frames: Iterator[Frame], seconds: float, wanted: int) -> Iterator[Frame]:
-    step_ns, kept = seconds * 1e9 / max(1, wanted - 1), 0
+    step_ns, kept, begin_ns = seconds * 1e9 / max(1, wanted - 1), 0, None
     for frame in frames:
-        if frame.captured_ns >= kept * step_ns - 1:
+        begin_ns = frame.captured_ns if begin_ns is None else begin_ns
+        if frame.captured_ns - begin_ns >= kept * step_ns - 1:
             yield frame
             kept += 1
         if kept == wanted:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from calibration import Camera, Site, Survey
-from calibration.camera import Floats
+from calibration.camera import Floats, rotation_from_vector
+from calibration.fit import CENTRE_SIGMA_SHARE, K1_SIGMA, K2_SIGMA, Fit, fit_camera
+from calibration.quality import camera_summary
 from tests.support.clips import evaluation_file
 
 IMAGE_PX = (960, 540)
@@ -90,9 +93,108 @@ def a_site(*, mount_height_m: float | None = None) -> Site:
     )
 
 
+def believed_street(rng: np.random.Generator) -> tuple[Camera, Floats]:
+    """A camera drawn from what is believed about cameras, and marks that it sees, shape (12, 2). [m]"""
+    while True:
+        camera = a_camera(
+            focal_px=960 * 0.9 * math.exp(rng.normal(0.0, 0.15)),
+            height_m=rng.uniform(4.0, 8.0),
+            tilt_deg=rng.uniform(12.0, 20.0),
+            heading_deg=rng.uniform(5.0, 20.0),
+            k1=rng.normal(0.0, K1_SIGMA),
+            k2=rng.normal(0.0, K2_SIGMA),
+            centre_px=(
+                479.5 + rng.normal(0.0, 960 * CENTRE_SIGMA_SHARE),
+                269.5 + rng.normal(0.0, 960 * CENTRE_SIGMA_SHARE),
+            ),
+        )
+        clicks = camera.project(np.column_stack((marks_m(), np.zeros(len(marks_m())))))
+        if ((clicks > 1) & (clicks < (958, 538))).all() and is_a_lens(camera):
+            return camera, marks_m()
+
+
+def is_a_lens(camera: Camera) -> bool:
+    """Whether every corner of the picture shows something: lenses that fold their picture are not built."""
+    width, height = camera.image_size_px
+    corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)])
+    return bool(np.isfinite(camera.undistorted(corners)).all())
+
+
+def any_street(rng: np.random.Generator) -> tuple[Camera, Floats]:
+    """Any pole: 3 to 12 m high, 500 to 2,500 px, along the street or side-on, with or without a lens, 4 to 20 marks."""
+    width, height = 1280, 720
+    while True:
+        position = np.array([0.0, -rng.uniform(2.0, 9.0), rng.uniform(3.0, 12.0)])
+        forward = np.array([rng.uniform(-0.5, 1.0) * rng.uniform(8.0, 45.0), 0.0, 0.0]) - position
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, (0.0, 0.0, 1.0))
+        right /= np.linalg.norm(right)
+        right = rotation_from_vector(math.radians(rng.normal(0.0, 1.5)) * forward) @ right
+        k1 = max(rng.normal(0.0, 0.15), -0.35) if rng.random() < 0.6 else 0.0
+        camera = Camera(
+            image_size_px=(width, height),
+            focal_px=math.exp(rng.uniform(math.log(500.0), math.log(2500.0))),
+            centre_px=(
+                (width - 1) / 2 + rng.normal(0.0, 0.01 * width),
+                (height - 1) / 2 + rng.normal(0.0, 0.01 * width),
+            ),
+            distortion=(k1, -k1 / 4 + rng.normal(0.0, 0.02) if k1 else 0.0, 0.0, 0.0, 0.0),
+            rotation=np.array([right, np.cross(forward, right), forward]),
+            position_m=position,
+        )
+        wanted = int(rng.integers(4, 21))
+        places = np.column_stack(
+            (rng.uniform(-40.0, 70.0, 400), rng.choice([-3.5, 3.5, 0.0, 4.5, -4.5], 400) + rng.normal(0.0, 0.2, 400))
+        )
+        clicks = camera.project(np.column_stack((places, np.zeros(400))))
+        seen = ((clicks > 5) & (clicks < (width - 6, height - 6))).all(axis=1)
+        places, clicks = places[seen], clicks[seen]
+        if len(places) < wanted + 4 or not is_a_lens(camera):
+            continue
+        rows = [0]  # spread over the picture, as somebody would choose them who was told to
+        while len(rows) < wanted:
+            apart = np.linalg.norm(clicks[:, None] - clicks[rows][None], axis=2).min(axis=1) ** 2
+            rows.append(int(rng.choice(len(places), p=apart / apart.sum())))
+        return camera, places[rows]
+
+
+DrawnStreet = Callable[[np.random.Generator], tuple[Camera, Floats]]
+SCORES = ("focal length", "height", "tilt", "k1", "length on the road")
+
+
+def survey_scores(street: DrawnStreet, seed: int) -> tuple[float, ...]:
+    """Errors of one drawn and surveyed street over their stated sigmas, in the order of :data:`SCORES`."""
+    camera, places = street(np.random.default_rng(seed))
+    fit = fit_camera(a_survey(camera, points_m=places, click_px=0.5, tape_m=0.01, seed=seed), camera.image_size_px)
+    assert fit is not None, seed
+    ends_m = np.column_stack((np.quantile(places[:, 0], (0.1, 0.9)), np.zeros(2)))
+    return scores_of(fit, camera, ends_m)
+
+
+def scores_of(fit: Fit, camera: Camera, ends_m: Floats) -> tuple[float, ...]:
+    """Errors of a fit over their stated sigmas; the length is that between two places on the road, shape (2, 2)."""
+    told, sigma = camera_summary(fit.plane), np.sqrt(np.diag(fit.covariance))
+    assert told["tilt_deg_sigma"] is not None
+    clicks = camera.project(np.column_stack((ends_m, np.zeros(2))))
+    found = fit.camera.ground(clicks)
+    length_m = float(np.linalg.norm(found[1] - found[0]))
+    return (
+        math.log(fit.camera.focal_px / camera.focal_px) / sigma[0],
+        (fit.camera.height_m - camera.height_m) / sigma[10],
+        math.degrees(fit.camera.tilt_rad - camera.tilt_rad) / told["tilt_deg_sigma"],
+        (fit.camera.distortion[0] - camera.distortion[0]) / sigma[3],
+        (length_m - float(np.linalg.norm(ends_m[1] - ends_m[0]))) / float(fit.plane.distance_sigma(found[0], found[1])),
+    )
+
+
 def scene_truth(name: str) -> tuple[Camera, Floats, Floats]:
     """Camera, control points [m] and their ideal clicks [px] of a rendered scene; skips the test without the scenes."""
-    truth = json.loads(evaluation_file(f"scenes/{name}.truth.json").read_text(encoding="utf-8"))
+    return truth_of(evaluation_file(f"scenes/{name}.truth.json"))
+
+
+def truth_of(file: Path) -> tuple[Camera, Floats, Floats]:
+    """Camera, control points [m] and their ideal clicks [px] of a truth file."""
+    truth = json.loads(file.read_text(encoding="utf-8"))
     seen = truth["camera"]
     matrix, lens = seen["K"], seen["dist_opencv"]
     camera = Camera(

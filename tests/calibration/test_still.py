@@ -19,6 +19,7 @@ from edge.cli.calibrate_capture import people_in, vehicle_widths_px
 from edge.domain import Detections, Frame, RoadUser, TimeKind
 from edge.sources.video import VideoFile
 from tests.support.clips import evaluation_file, write_clip
+from tests.support.rtsp import RtspServer
 from tests.support.street import STREET, demo_calibration
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
@@ -203,13 +204,21 @@ def test_capture_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     out = tmp_path / "still.png"
     for arguments, says in (
         (("--source", tmp_path / "none.mp4", "--out", out), "no such video file"),
-        (("--source", "rtsp://camera/1", "--out", out), "got 'rtsp://…'"),
+        (("--source", "http://camera/1", "--out", out), "expected"),
+        (("--out", out), "expected either --source ADDRESS or --config FILE"),
         (("--source", brief, "--out", out), "too short for a still"),
         (("--source", STREET, "--out", tmp_path / "still.jpg"), r"ends with .png"),
     ):
         result = capture(*arguments)
         assert says in str(result.exception), result.output
     assert [path.name for path in tmp_path.iterdir()] == ["brief.avi"]
+
+
+def test_a_network_camera_gives_a_still_as_well(tmp_path: Path) -> None:
+    with RtspServer(clip=STREET) as server:
+        result = capture("--source", server.url, "--out", tmp_path / "still.png", "--seconds", 5, "--with-people")
+    assert result.exit_code == 0, result.output or result.exception
+    assert Still.load(tmp_path / "still.png").size_px == (960, 540)
 
 
 class Seeing:

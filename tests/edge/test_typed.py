@@ -22,6 +22,7 @@ from edge.cli.typed import Session, Typist, at_its_pace, beside_the_street
 from edge.domain import Direction, Frame
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
 from tests.support.builders import a_passage
+from tests.support.rtsp import RtspServer
 from tests.support.street import LONG_AGO, STREET, a_road, a_vehicle, demo_calibration, shortened_street
 
 SLOW_S = 3.2  # from the vehicle to Enter, in these tests
@@ -182,7 +183,7 @@ def test_a_recorded_street_keeps_its_pace_and_stops_when_told() -> None:
 # ------------------------------------------------------------------------------------------------------------- the verb
 
 
-def settings_file(folder: Path, clip: Path, **calibration: Any) -> Path:
+def settings_file(folder: Path, clip: Path | str, **calibration: Any) -> Path:
     demo_calibration(**calibration).save(folder / "cal.json")
     file = folder / "snellius.toml"
     file.write_text(
@@ -209,6 +210,15 @@ def test_the_verb_runs_a_session_and_writes_the_summary_only(tmp_path: Path) -> 
     assert summary["calibration"] == demo_calibration().id
     assert (summary["readings"], summary["pass"]) == (2, False)
     assert set(tmp_path.iterdir()) == before | {report}
+
+
+def test_a_network_camera_serves_a_session_as_well(tmp_path: Path) -> None:
+    with RtspServer(clip=STREET) as server:
+        config = settings_file(tmp_path, server.url)
+        arguments = ["calibrate", "verify", "--live", "--config", str(config), "--minutes", "1", "--json"]
+        done = CliRunner().invoke(app, arguments, input="38 f\n")  # one reading, then the end of the input
+    assert done.exit_code == 1, done.output or done.exception
+    assert json.loads(done.stdout)["readings"] == 1
 
 
 @pytest.mark.parametrize(

@@ -58,22 +58,27 @@ def shown(watch: CameraWatch, frame: Frame, change: Change) -> None:
     watch.look(replace(frame, image_bgr=change(frame.image_bgr)), Detections.none())
 
 
-def scene(name: str, folder: Path) -> tuple[Path, Calibration]:
-    """Video and calibration of a rendered scene; the watch looks at the whole picture, wherever the zone lies."""
-    truth = json.loads(evaluation_file(f"scenes/{name}.truth.json").read_text(encoding="utf-8"))
+def a_scene(file: Path, folder: Path) -> tuple[Path, Calibration]:
+    """Video and calibration of a rendered scene; the watch looks at the whole picture, wherever the zone lies.
+
+    Args:
+        file: Its truth.
+        folder: To write the survey to.
+    """
+    truth = json.loads(file.read_text(encoding="utf-8"))
     points = [(point["id"], *point["px"], *point["world_m"][:2]) for point in truth["control_points"]]
     rows = ["name,u_px,v_px,x_m,y_m", *(",".join(str(each) for each in point) for point in points)]
     survey = folder / "survey.csv"
     survey.write_text("\n".join(rows), encoding="utf-8")
     width, height = truth["image_size"]
     solution = solve(read_survey(survey), read_site(BUNDLED / "site.toml"), (width, height))
-    return evaluation_file(f"scenes/{name}.mp4"), solution.certified(MADE)
+    return file.with_name(file.name.replace(".truth.json", ".mp4")), solution.certified(MADE)
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["S1-residential-day", "S2-wide-lens-vfr", "S3-quiet-street"])
 def test_a_scene_that_is_turned_is_noticed_in_time_and_one_that_is_not_is_left_alone(name: str, tmp_path: Path) -> None:
-    video, calibration = scene(name, tmp_path)
+    video, calibration = a_scene(evaluation_file(f"scenes/{name}.truth.json"), tmp_path)
     plane, camera = calibration.zone_plane, calibration.plane.camera
     still = {weather: CameraWatch(plane) for weather in WEATHER}
     moved = {angle: CameraWatch(plane) for angle in ANGLES}

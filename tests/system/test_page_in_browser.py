@@ -30,6 +30,7 @@ from calibration import Calibration, read_site, read_survey
 from calibration.page import PageServer, Workbench
 from calibration.still import Still, street_without_traffic
 from edge.cli.calibrate_capture import spread_frames
+from edge.settings import SourceSettings
 from tests.calibration.surveys import scene_truth
 from tests.support.clips import ROOT
 from tests.support.street import STREET
@@ -41,7 +42,7 @@ SURVEY, SITE = STREET.with_name("survey.csv"), STREET.with_name("site.toml")
 @pytest.fixture(scope="module")
 def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled street without its traffic."""
-    frames, _ = spread_frames(STREET, 20.0)
+    frames, _ = spread_frames(SourceSettings(url=str(STREET)), 20.0)
     path = tmp_path_factory.mktemp("still") / "still.png"
     Still(image_bgr=street_without_traffic([f.image_bgr for f in frames])[0], taken=None, expires=None).save(path)
     return path
