@@ -88,17 +88,28 @@ def main() -> None:
 
 def surveys(count: int, scenes: Path | None) -> dict[str, Any]:
     """Coverage of the intervals of solved surveys."""
-    table = Table("streets", *SCORES, "suspected", title=f"95 % intervals that hold the truth, of {count} surveys each")
+    table = Table(
+        "streets",
+        *SCORES,
+        "unsolved",
+        "suspected",
+        title=f"95 % intervals that hold the truth, of {count} surveys each",
+    )
     figures: dict[str, Any] = {}
     for name, street in STREETS.items():
         scores = np.array([survey_scores(street, seed) for seed in range(count)])
         suspected = sum(is_suspected(street, seed) for seed in range(0, count, 20))
-        figures[name] = _coverage(scores) | {"suspected": suspected, "looked_at": len(range(0, count, 20))}
-        table.add_row(name, *_shares(scores), f"{suspected} of {len(range(0, count, 20))}")
+        unsolved = int(np.isnan(scores).any(axis=1).sum())
+        figures[name] = _coverage(scores) | {
+            "unsolved": unsolved,
+            "suspected": suspected,
+            "looked_at": len(range(0, count, 20)),
+        }
+        table.add_row(name, *_shares(scores), str(unsolved), f"{suspected} of {len(range(0, count, 20))}")
     for file in sorted(scenes.glob("*.truth.json")) if scenes else []:
         scores = np.array([scene_scores(file, seed) for seed in range(count)])
         figures[file.name.split(".")[0]] = _coverage(scores)
-        table.add_row(file.name.split(".")[0], *_shares(scores), "")
+        table.add_row(file.name.split(".")[0], *_shares(scores), "", "")
     Console(width=150).print(table)
     return figures
 

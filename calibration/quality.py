@@ -205,7 +205,8 @@ def _zone_findings(quality: ZoneQuality) -> list[Finding]:
         return [Finding(Verdict.REFUSE, "the zone cannot be seen: it lies outside the picture or behind the camera")]
     if quality.visible_share < 1:
         limit = Verdict.REFUSE if quality.visible_share < MIN_VISIBLE_SHARE else Verdict.USABLE
-        findings.append(Finding(limit, f"{1 - quality.visible_share:.0%} of the zone lies outside the picture"))
+        share = max(0.01, 1 - quality.visible_share)
+        findings.append(Finding(limit, f"{share:.0%} of the zone lies outside the picture"))
     if quality.u_rel_worst > GOOD_U_REL:
         verdict, bound = (
             (Verdict.USABLE, GOOD_U_REL) if quality.u_rel_worst <= USABLE_U_REL else (Verdict.REFUSE, USABLE_U_REL)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -288,30 +289,33 @@ def _print_camera(console: Any, summary: Mapping[str, Any]) -> None:
 
 def _residual_table(solution: Solution) -> Table:
     import numpy as np
-    from rich.table import Table
 
-    table = Table("point", "Δu px", "Δv px", "without it: off by m", "", title="Click less projection")
-    for row, name in enumerate(solution.survey.names):
-        du, dv = solution.residuals_px[row]
-        alone = float(np.hypot(*solution.leave_one_out_m[row]))
-        table.add_row(
-            name,
-            f"{du:+.2f}",
-            f"{dv:+.2f}",
-            f"{alone:.3f}" if np.isfinite(alone) else "-",
-            "suspect" if name in solution.rejected else "",
-        )
-    return table
+    survey = solution.survey
+    off_m = np.hypot(*(solution.plane.camera.ground(survey.pixels) - survey.points_m).T)
+    alone_m = np.hypot(*solution.leave_one_out_m.T)
+    marks = ["suspect" if name in solution.rejected else "" for name in survey.names]
+    return _points_table(zip(survey.names, solution.residuals_px, off_m, alone_m, marks))
 
 
 def _certificate_table(certificate: Calibration) -> Table:
+    import numpy as np
+
+    points = certificate.points
+    places = certificate.plane.camera.ground([point.pixel for point in points])
+    off_m = np.hypot(*(places - [point.point_m for point in points]).T)
+    alone_m = [math.nan if point.leave_one_out_m is None else point.leave_one_out_m for point in points]
+    residuals_px = [point.residual_px for point in points]
+    return _points_table(zip([point.name for point in points], residuals_px, off_m, alone_m, [""] * len(points)))
+
+
+def _points_table(rows: Iterable[tuple[str, Any, float, float, str]]) -> Table:
+    """Points with click less projection [px], the same on the road, what the others would say of it [m], a remark."""
     from rich.table import Table
 
-    table = Table("point", "Δu px", "Δv px", "without it: off by m", title="Click less projection")
-    for point in certificate.points:
-        du, dv = point.residual_px
-        alone = "-" if point.leave_one_out_m is None else f"{point.leave_one_out_m:.3f}"
-        table.add_row(point.name, f"{du:+.2f}", f"{dv:+.2f}", alone)
+    table = Table("point", "Δu px", "Δv px", "off by m", "without it: off by m", "", title="Click less projection")
+    for name, (du, dv), off_m, alone_m, remark in rows:
+        lengths = (f"{length:.3f}" if math.isfinite(length) else "-" for length in (off_m, alone_m))
+        table.add_row(name, f"{du:+.2f}", f"{dv:+.2f}", *lengths, remark)
     return table
 
 

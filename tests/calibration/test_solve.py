@@ -379,6 +379,25 @@ def test_taped_distances_tell_a_good_published_calibration_from_a_bad_one(sessio
     assert refused == (published == "bmvc14"), check.systematic
 
 
+@pytest.mark.parametrize("session", ["session0-left", "session1-left", "session2-right"])
+def test_surveyed_points_reproduce_the_tape_as_well_as_the_published_calibration_they_come_from(session: str) -> None:
+    calibrations, tape, size_px = brno(session)
+    marks = {tuple(mark["pixel"]): mark["metres"] for mark in calibrations["derived_calibration_points"]}  # type: ignore[attr-defined]
+    survey = Survey(
+        names=tuple(f"B{row}" for row in range(len(marks))),
+        pixels=np.array(list(marks)),
+        points_m=np.array(list(marks.values())),
+        sigma_px=np.full(len(marks), 1.0),
+        sigma_m=np.full(len(marks), 0.02),
+        origin=("",) * len(marks),
+    )
+    fit = fit_camera(survey, size_px)
+    assert fit is not None
+    off_percent = 100 * float(np.abs(compare_with_tape(fit.plane, tape).relative_errors).mean())
+    published = calibrations["optimal_calib"]["derived"]["distance_error_percent"]["mean_abs"]  # type: ignore[index]
+    assert off_percent <= published + 0.02
+
+
 def test_the_summary_has_the_keys_that_checks_read() -> None:
     summary = solve(a_noisy_survey(), a_site(), IMAGE_PX).summary()
     assert {"verdict", "reasons", "points", "rejected", "rms_px", "camera", "u_rel_speed", "px_per_m"} <= set(summary)
