@@ -39,6 +39,7 @@ class Days:
         calibrations: Which calibrations measured on each day.
         provenances: Which models, software versions and settings did.
         left_out: Days that cannot be used, with the reason.
+        watched: Watched share of every day with a window, used or not.
         has_new_limit: Whether the speed limit changed within the days.
     """
 
@@ -53,6 +54,7 @@ class Days:
     calibrations: tuple[frozenset[str], ...]
     provenances: tuple[frozenset[str], ...]
     left_out: Mapping[date, str]
+    watched: Mapping[date, float]
     has_new_limit: bool
 
     def rows_of(self, chosen: Sequence[date]) -> list[int]:
@@ -122,11 +124,13 @@ def days_of(
         entry.vehicles += each.count
         entry.watched += each.quality.coverage * (each.window.end - each.window.start)
     directions = sorted({way for _, way in sums}, key=list(Direction).index)
+    watched: dict[date, float] = {}
     rows: list[tuple[date, Floats, float, float, float]] = []
     for day in sorted({day for day, _ in sums} - set(left_out)):
         length = _length(day, hours, zone)
         parts = [sums[day, way] for way in directions]
         coverage = min(min(part.watched / length, 1.0) for part in parts)
+        watched[day] = coverage
         if coverage < least_coverage or coverage == 0.0:
             left_out[day] = WATCHED_TOO_LITTLE
             continue
@@ -147,6 +151,7 @@ def days_of(
         calibrations=tuple(frozenset(calibrations[row[0]]) for row in rows),
         provenances=tuple(frozenset(provenances[row[0]]) for row in rows),
         left_out=left_out,
+        watched=watched,
         has_new_limit=len(limits) > 1,
     )
 

@@ -19,8 +19,9 @@ from edge.study.beforeafter import V85, Study
 from edge.study.figures import speed_quantiles
 from edge.study.words import Words
 
-WIDTH_PX, LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 860, 58, 16, 14, 46
+WIDTH_PX, LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 640, 60, 12, 16, 50
 BEFORE, AFTER, INK, FAINT, GREY = "#1f5f99", "#b3400f", "#1b1f24", "#e3e6ea", "#5b636c"
+HEAT_WIDTH_PX = 860  # of a picture with many columns: a phone scrolls it
 HEAT = ("#eef4fa", "#cfe1f1", "#9dc3e3", "#5f9bcb", "#2c6ea8", "#134a7c")  # light to dark; text turns white when dark
 DARK = 4  # from this shade on, text is white
 LEAST_N = 30
@@ -162,13 +163,13 @@ def coverage_svg(study: Study, words: Words) -> str:
     """Watched share of every day of the two periods."""
     street = study.streets[0]
     first, last = study.question.before[0], study.question.after[1]
-    frame = _Frame(0, (last - first).days + 1, 0, 100, 150)
+    frame = _Frame(0, (last - first).days + 1, 0, 100, 190)
     used = set(study.days)
     mean = float(street.coverage[street.rows_of(study.days)].mean())
     parts = [frame.begin(f"{words.headings['coverage']}: {number(100 * mean, words, 0)} %")]
     parts += frame.grid_down((0, 50, 100), f"{words.axes['coverage']}, %")
     parts += _dates(frame, first, last, words)
-    for day, coverage in zip(street.days, street.coverage):
+    for day, coverage in street.watched.items():
         if not (first <= day <= last):
             continue
         x = frame.x((day - first).days)
@@ -198,10 +199,14 @@ def heat_svg(heat: Heat, words: Words) -> str:
     if not known:
         return ""
     lowest, span = min(known), max(max(known) - min(known), 1e-9)
-    cell, row = (WIDTH_PX - LEFT_PX - RIGHT_PX) / len(hours), 24
+    wide_px = HEAT_WIDTH_PX if len(hours) > 8 else WIDTH_PX
+    cell, row = (wide_px - LEFT_PX - RIGHT_PX) / len(hours), 24
     one = 8 * row + 22
     sentence = f"{words.headings['heat']}: {number(min(known), words)} – {number(max(known), words)} {words.kmh}"
-    parts = [f'<svg viewBox="0 0 {WIDTH_PX} {2 * one}" role="img" aria-label="{html.escape(sentence)}" font-size="12">']
+    parts = [
+        f'<svg viewBox="0 0 {wide_px} {2 * one}" class="wide" role="img" aria-label="{html.escape(sentence)}"'
+        ' font-size="13">'
+    ]
     for side, (name, values) in enumerate((("before", heat.before), ("after", heat.after))):
         top = side * one
         parts.append(f'<text x="0" y="{top + 16}" font-weight="700">{words.axes[name]}</text>')
@@ -255,7 +260,7 @@ class _Frame:
     def begin(self, sentence: str) -> str:
         return (
             f'<svg viewBox="0 0 {WIDTH_PX} {self._height_px}" role="img" aria-label="{html.escape(sentence)}"'
-            f' font-size="13" fill="{INK}">'
+            f' font-size="15" fill="{INK}">'
         )
 
     def grid_down(self, values: Sequence[float], title: str) -> Iterator[str]:
@@ -269,7 +274,7 @@ class _Frame:
     def grid_across(self, values: Sequence[float], title: str) -> Iterator[str]:
         for value in values:
             x = self.x(value)
-            yield f'<text x="{x:.1f}" y="{self._height_px - BOTTOM_PX + 18}" text-anchor="middle">{value:g}</text>'
+            yield f'<text x="{x:.1f}" y="{self._height_px - BOTTOM_PX + 20}" text-anchor="middle">{value:g}</text>'
         x = (LEFT_PX + WIDTH_PX - RIGHT_PX) / 2
         yield f'<text x="{x:.0f}" y="{self._height_px - 8}" text-anchor="middle">{html.escape(title)}</text>'
 
@@ -284,7 +289,7 @@ class _Frame:
 def _dates(frame: _Frame, first: date, last: date, words: Words) -> Iterator[str]:
     """Mondays, as many as have room."""
     days = (last - first).days + 1
-    every = 7 * max(1, math.ceil(days / 7 / 9))
+    every = 7 * max(1, math.ceil(days / 7 / 6))
     offset = -first.weekday() % 7
     bottom = frame.y(frame.low)
     for ahead in range(offset, days, every):
@@ -292,15 +297,15 @@ def _dates(frame: _Frame, first: date, last: date, words: Words) -> Iterator[str
         x = frame.x(ahead)
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:.1f}" y2="{bottom + 5:.1f}" stroke="{GREY}"/>'
         yield (
-            f'<text x="{x:.1f}" y="{bottom + 19:.1f}" text-anchor="middle">{day.day}'
+            f'<text x="{x:.1f}" y="{bottom + 21:.1f}" text-anchor="middle">{day.day}'
             f" {words.months[day.month - 1][:3]}</text>"
         )
 
 
 def _legend(frame: _Frame, words: Words, *, bars: bool) -> Iterator[str]:
-    x, y = WIDTH_PX - RIGHT_PX - 190, TOP_PX + 8
+    x, y = WIDTH_PX - RIGHT_PX - 196, TOP_PX + 4
     yield (
-        f'<rect x="{x - 10}" y="{y - 8}" width="196" height="26" fill="#ffffff" fill-opacity=".85"/>'
+        f'<rect x="{x - 10}" y="{y - 8}" width="204" height="26" fill="#ffffff" fill-opacity=".85"/>'
         f'<line x1="{x}" x2="{x + 26}" y1="{y + 4}" y2="{y + 4}" stroke="{BEFORE}" stroke-width="2.5"'
         f' stroke-dasharray="7 4"/>'
     )

@@ -33,7 +33,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: .6rem 0 .2rem; } h2 { font-siz
 .know { border-left: .5rem solid #9a6700; background: #fdf5e4; padding: .5rem 1.1rem; }
 .know h2 { margin-top: .4rem; } figure { margin: .4rem 0; } figcaption, .note { color: #4a5159; font-size: .92rem; }
 svg { width: 100%; height: auto; display: block; } svg text { font-family: system-ui, "DejaVu Sans", sans-serif; }
-.scroll { overflow-x: auto; } .scroll svg { min-width: 34rem; }
+.scroll { overflow-x: auto; } figure svg { max-width: 46rem; } figure svg.wide { min-width: 40rem; max-width: none; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 th, td { padding: .35rem .7rem .35rem 0; text-align: left; vertical-align: top; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } th.n { white-space: normal; }
@@ -48,7 +48,7 @@ main { display: none; }
 input:focus-visible ~ .switch label { outline: 3px solid #0b57d0; outline-offset: 2px; }
 section { break-inside: avoid; }
 @media print { .switch { display: none; } body { font-size: 10.5pt; } .page { max-width: none; padding: 0; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } .scroll svg { min-width: 0; } }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } figure svg.wide { min-width: 0; } }
 @page { size: A4; margin: 14mm; }
 """
 
@@ -174,20 +174,19 @@ def _figures_table(study: Study, words: Words) -> str:
     for index, key in enumerate(FIGURES):
         share = key.startswith("share")
         scale, digits = (100.0, 1) if share else (1.0, 0 if key == "volume" else 1)
-        unit, plain_unit = words.units[key], "%" if share else words.units[key]
 
         def told(value: float, scale: float = scale, digits: int = digits, *, signed: bool = False) -> str:
             return number(scale * value, words, digits, signed=signed)
 
         row = [
-            words.figures[key].format(limit=limit_kmh, limit10=limit_kmh + 10),
-            f"{told(effect.before[index])} {plain_unit}",
-            f"{told(effect.after[index])} {plain_unit}",
-            f"{told(effect.estimate[index], signed=True)} {unit}",
+            f"{words.figures[key].format(limit=limit_kmh, limit10=limit_kmh + 10)} ({words.units[key]})",
+            told(effect.before[index]),
+            told(effect.after[index]),
+            told(effect.estimate[index], signed=True),
             f"{told(effect.low[index], signed=True)} … {told(effect.high[index], signed=True)}",
             number(effect.p[index], words, 3),
         ]
-        row += [f"{told(alone.estimate[index], signed=True)} {unit}"] if with_comparison else []
+        row += [told(alone.estimate[index], signed=True)] if with_comparison else []
         rows.append(row)
     return _table(heads, rows)
 

@@ -76,9 +76,9 @@ ENGLISH = Words(
         "v85": "V85: 85 of 100 drive this or slower",
         "share_over": "Share above the limit of {limit} km/h",
         "share_over10": "Share above {limit10} km/h",
-        "volume": "Motor vehicles a day",
+        "volume": "Motor vehicles",
     },
-    units={"mean": "km/h", "v50": "km/h", "v85": "km/h", "share_over": "points", "share_over10": "points",
+    units={"mean": "km/h", "v50": "km/h", "v85": "km/h", "share_over": "%, points", "share_over10": "%, points",
            "volume": "a day"},
     answers={
         "slower": "Since the measure people drive more slowly: V85, the speed that 85 of 100 drivers do not exceed, is"
@@ -126,7 +126,7 @@ ENGLISH = Words(
     },
     table={
         "figure": "figure", "before": "before", "after": "after", "change": "change",
-        "interval": "95 % interval", "p": "p (permutation)", "alone": "without comparison street", "variant": "variant",
+        "interval": "95 % interval", "p": "p", "alone": "without comparison street", "variant": "variant",
         "days": "days before + after", "v85": "change of V85, km/h", "none": "too few days",
         "pole": "pole", "calibrations": "calibrations", "provenance": "model, software, settings", "usable": "days"
         " used",
@@ -209,9 +209,9 @@ DUTCH = Words(
         "v85": "V85: 85 van de 100 rijden dit of langzamer",
         "share_over": "Deel boven de limiet van {limit} km/u",
         "share_over10": "Deel boven {limit10} km/u",
-        "volume": "Motorvoertuigen per dag",
+        "volume": "Motorvoertuigen",
     },
-    units={"mean": "km/u", "v50": "km/u", "v85": "km/u", "share_over": "punten", "share_over10": "punten",
+    units={"mean": "km/u", "v50": "km/u", "v85": "km/u", "share_over": "%, punten", "share_over10": "%, punten",
            "volume": "per dag"},
     answers={
         "slower": "Sinds de maatregel wordt er langzamer gereden: de V85, de snelheid die 85 van de 100 bestuurders"
@@ -260,7 +260,7 @@ DUTCH = Words(
     },
     table={
         "figure": "grootheid", "before": "vóór", "after": "na", "change": "verandering",
-        "interval": "95 %-interval", "p": "p (permutatie)", "alone": "zonder vergelijkingsstraat", "variant": "variant",
+        "interval": "95 %-interval", "p": "p", "alone": "zonder vergelijkings\u00adstraat", "variant": "variant",
         "days": "dagen vóór + na", "v85": "verandering van V85, km/u", "none": "te weinig dagen",
         "pole": "paal", "calibrations": "kalibraties", "provenance": "model, software, instellingen",
         "usable": "gebruikte dagen", "vehicles": "gemeten voertuigen", "left_out": "weggelaten dagen",

@@ -95,7 +95,10 @@ def tolerant(model: type[AnyModel], payload: bytes | str) -> AnyModel:
     Raises:
         ValueError: It is not JSON, or not what the contract says.
     """
-    plain = json.loads(payload)
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError:
+        plain = json.loads(payload)  # perhaps a later minor version
     if isinstance(plain, dict) and isinstance(plain.get("schema"), str):
         plain["schema"] = SCHEMA.sub(r"\1.0", plain["schema"])
     try:

@@ -73,6 +73,12 @@ class Mosquitto:
     def url(self) -> str:
         return f"mqtt://{HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Mosquitto:
         self.start()
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -32,6 +30,7 @@ from calibration.still import Still, street_without_traffic
 from edge.cli.calibrate_capture import spread_frames
 from edge.settings import SourceSettings
 from tests.calibration.surveys import scene_truth
+from tests.support.browser import headless_chromium
 from tests.support.clips import ROOT
 from tests.support.street import STREET
 
@@ -51,23 +50,8 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[webdriver.Chrome]:
     """A headless Chromium that may reach nothing but this computer."""
-    driver = shutil.which("chromedriver")
-    assert driver, "the tests need Chromium: apt-get install chromium chromium-driver (make test does)"
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--lang=en",
-        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with it
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    try:
+    with headless_chromium() as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 class Page:
