@@ -39,6 +39,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write into.", show_default=False)]
 
 SHOWN_GAPS = 50
+NOT_IN_TABLES = ("windows", "limit_kmh", "share_over10", "flagged")  # --json has them
+TABLE_WIDTH = 110  # a narrower terminal wraps lines rather than losing numbers
 
 
 @dataclass(frozen=True)
@@ -453,7 +455,8 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     if not rows:
         typer.echo("nothing was published in this time")
         return
-    table = Table(*rows[0], box=None)
+    names = [name for name in rows[0] if name not in NOT_IN_TABLES]
+    table = Table(*names, box=None)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
+    Console(width=max(Console().width, TABLE_WIDTH)).print(table)

@@ -23,12 +23,15 @@ _STYLE = """
 body { font: 17px/1.55 system-ui, "DejaVu Sans", sans-serif; color: #1b1f24; background: #fff; max-width: 46rem;
   margin: 1.5rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
 .note { color: #4a5159; font-size: .92rem; } a { color: #0b4fad; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #4a5159; font-size: .9rem; }
 tbody tr + tr { border-top: 1px solid #d9dee3; } svg { max-width: 100%; height: auto; }
 pre { background: #f4f6f8; padding: .8rem; overflow-x: auto; font-size: .8rem; }
+@media (max-width: 32rem) { table { font-size: .8rem; } thead th { font-size: .75rem; white-space: normal; }
+  th, td { padding-right: .3rem; } }
 @media print { body { font-size: 10.5pt; max-width: none; } details { display: none; } }
 """
 
@@ -63,16 +66,16 @@ NL = _Words(
     nothing="Op deze dag is nog niets verzonden. In een rustige straat kan dat uren duren: de paal wacht tot {k}"
     " voertuigen zijn gemeten.",
     sent="Alles wat is verzonden",
-    columns=("tijd", "geteld", "gemeten", "gemiddeld", "V85", "harder dan {limit}"),
+    columns=("tijd", "geteld", "gemeten", "gemiddeld", "V85", "boven {limit}"),
     histogram="Hoeveel voertuigen hoe hard reden",
     kmh_axis="km/u",
     day_message="Dagbericht over {day}: {classes}.",
     classes={"car": "auto's", "truck": "vrachtwagens", "bus": "bussen", "motorcycle": "motoren en brommers",
              "bicycle": "fietsen"},
     not_sent="Wat niet is verzonden",
-    never="Geen beeld, geen kenteken, geen gezicht, geen tijd of snelheid van één voertuig: die zijn er niet, ook niet"
-    " op de paal. Elk bericht gaat over {k} voertuigen of meer. V85: 85 van de 100 reden dit of langzamer; leeg bij"
-    " minder dan 30 voertuigen.",
+    never="Geen beeld, kenteken of gezicht, en geen tijd of snelheid van één voertuig: die worden niet verzonden en"
+    " niet bewaard. Elk bericht gaat over {k} gemeten voertuigen of meer. V85: 85 van de 100 reden dit of langzamer; leeg"
+    " bij minder dan 30 voertuigen.",
     last="Het laatste bericht, letterlijk",
     made="Gemaakt {now}. Paal {device}.",
 )  # fmt: skip
@@ -85,15 +88,15 @@ EN = _Words(
     nothing="Nothing was sent on this day yet. On a quiet street this can take hours: the pole waits until {k} vehicles"
     " are measured.",
     sent="Everything that was sent",
-    columns=("time", "counted", "measured", "mean", "V85", "faster than {limit}"),
+    columns=("time", "counted", "measured", "mean", "V85", "over {limit}"),
     histogram="How many vehicles drove how fast",
     kmh_axis="km/h",
     day_message="Message about the day {day}: {classes}.",
     classes={"car": "cars", "truck": "lorries", "bus": "buses", "motorcycle": "motorcycles and mopeds",
              "bicycle": "bicycles"},
     not_sent="What was not sent",
-    never="No picture, no number plate, no face, no time or speed of a single vehicle: they do not exist, not on the"
-    " pole either. Every message is about {k} vehicles or more. V85: 85 of 100 drove this or slower; empty below 30"
+    never="No picture, number plate or face, and no time or speed of a single vehicle: they are neither sent nor kept."
+    " Every message is about {k} measured vehicles or more. V85: 85 of 100 drove this or slower; empty below 30"
     " vehicles.",
     last="The latest message, word for word",
     made="Made {now}. Pole {device}.",
