@@ -40,7 +40,7 @@ OutFolder = Annotated[Path, typer.Option(help="Folder to write into.", show_defa
 
 SHOWN_GAPS = 50
 NOT_IN_TABLES = ("windows", "limit_kmh", "share_over10", "flagged")  # --json has them
-TABLE_WIDTH = 110  # a narrower terminal wraps lines rather than losing numbers
+TABLE_WIDTH = 130  # a narrower terminal wraps lines rather than losing numbers
 
 
 @dataclass(frozen=True)

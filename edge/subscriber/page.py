@@ -30,7 +30,7 @@ th, td { padding: .3rem .9rem .3rem 0; text-align: right; font-variant-numeric: 
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #4a5159; font-size: .9rem; }
 tbody tr + tr { border-top: 1px solid #d9dee3; } svg { max-width: 100%; height: auto; }
 pre { background: #f4f6f8; padding: .8rem; overflow-x: auto; font-size: .8rem; }
-@media (max-width: 32rem) { table { font-size: .8rem; } thead th { font-size: .75rem; white-space: normal; }
+@media (max-width: 32rem) { table, thead th { font-size: .73rem; } thead th { white-space: normal; }
   th, td { padding-right: .3rem; } }
 @media print { body { font-size: 10.5pt; max-width: none; } details { display: none; } }
 """
@@ -74,8 +74,8 @@ NL = _Words(
              "bicycle": "fietsen"},
     not_sent="Wat niet is verzonden",
     never="Geen beeld, kenteken of gezicht, en geen tijd of snelheid van één voertuig: die worden niet verzonden en"
-    " niet bewaard. Elk bericht gaat over {k} gemeten voertuigen of meer. V85: 85 van de 100 reden dit of langzamer; leeg"
-    " bij minder dan 30 voertuigen.",
+    " niet bewaard. Elk bericht gaat over {k} gemeten voertuigen of meer. V85: 85 van de 100 reden dit of"
+    " langzamer; leeg bij minder dan 30 voertuigen.",
     last="Het laatste bericht, letterlijk",
     made="Gemaakt {now}. Paal {device}.",
 )  # fmt: skip
