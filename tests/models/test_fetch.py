@@ -132,9 +132,7 @@ def test_another_file_is_refused_and_not_kept(tmp_path: Path, origin: Origin) ->
     model = a_model(tmp_path, origin)
     origin.content = CONTENT[:-1] + b"!"
 
-    with pytest.raises(
-        CatalogueError, match=r"model net: expected sha256 [0-9a-f]{12}…, fetched [0-9a-f]{12}… \("
-    ):
+    with pytest.raises(CatalogueError, match=r"model net: expected sha256 [0-9a-f]{12}…, fetched [0-9a-f]{12}… \("):
         fetch(model)
     assert list(model.file.parent.iterdir()) == []
 
