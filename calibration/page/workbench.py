@@ -33,6 +33,7 @@ from calibration.quality import Verdict, privacy_warning
 from calibration.road_plane import RoadPlane
 from calibration.site import Site, read_site
 from calibration.solve import Solution, solve
+from calibration.straight import StraightLines
 from calibration.survey import MIN_POINTS, Survey, read_survey
 
 SCHEMA = "snellius.draft/1"
@@ -94,6 +95,7 @@ class Workbench:
         site: Site | None = None,
         reference: Reference | None = None,
         lens: Lens | None = None,
+        lines: StraightLines | None = None,
     ) -> None:
         """Continue the draft in the folder, or begin with a survey and a site.
 
@@ -104,17 +106,20 @@ class Workbench:
             site: Zone and direction to begin with.
             reference: Corners of the still, for the certificate.
             lens: What a board told about this camera.
+            lines: What is straight in the street.
 
         Raises:
-            CalibrationError: The folder cannot be written, a click of the survey lies outside the still, or the draft
-                there or the lens belongs to a picture of another size.
+            CalibrationError: The folder cannot be written, a click of the survey or of a line lies outside the still,
+                or the draft there or the lens belongs to a picture of another size.
         """
         if survey is not None:
             survey.require_inside(image_size_px)
         if lens is not None:
             lens.require_size(image_size_px)
+        if lines is not None:
+            lines.require_inside(image_size_px)
         self.image_size_px, self.folder = image_size_px, folder
-        self._reference, self._lens = reference, lens
+        self._reference, self._lens, self._lines = reference, lens, lines
         begun = Draft.of(survey, site)
         began = json.dumps([list(image_size_px), begun.as_json()], sort_keys=True)
         self.began = hashlib.sha256(began.encode()).hexdigest()[:16]
@@ -289,12 +294,12 @@ class Workbench:
         if len(survey) - len(left_out) < MIN_POINTS:
             return None
         if site is not None:
-            return solve(survey, site, self.image_size_px, left_out, lens=self._lens)
+            return solve(survey, site, self.image_size_px, left_out, lens=self._lens, lines=self._lines)
         version = draft.survey_csv(placed) + repr(left_out)
         if self._provisional is None or self._provisional[0] != version:
             try:
                 around = _around(survey.dropping(left_out).points_m)
-                solution = solve(survey, around, self.image_size_px, left_out, lens=self._lens)
+                solution = solve(survey, around, self.image_size_px, left_out, lens=self._lens, lines=self._lines)
             except Contradiction as contradiction:
                 wrong.append((str(contradiction), None))
                 return None

@@ -39,6 +39,10 @@ def page(
         Path | None,
         typer.Option(help="The lens of this camera, found by 'snellius calibrate lens'.", show_default=False),
     ] = None,
+    lines: Annotated[
+        Path | None,
+        typer.Option(help="Points along straight kerbs or edges: CSV with line,u_px,v_px.", show_default=False),
+    ] = None,
     listen: Annotated[
         str, typer.Option(help="Address and port; another than 127.0.0.1 opens the page to the network.")
     ] = LISTEN,
@@ -55,6 +59,7 @@ def page(
     from calibration.lens import Lens
     from calibration.page import PageServer, Workbench
     from calibration.still import Still
+    from calibration.straight import read_lines
 
     host, port = address_of(listen)
     picture = Still.load(still)
@@ -69,6 +74,7 @@ def page(
         site=None if site is None else read_site(site),
         reference=Reference.learn([picture.image_bgr]),
         lens=None if lens is None else Lens.load(lens),
+        lines=None if lines is None else read_lines(lines),
     )
     try:
         server = PageServer(

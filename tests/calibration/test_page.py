@@ -21,6 +21,7 @@ from calibration.drift import Reference
 from calibration.lens import Lens
 from calibration.page import Draft, PageServer, Workbench
 from calibration.still import Still
+from calibration.straight import StraightLines
 from edge.cli import app
 from edge.cli.calibrate_page import address_of, invitation
 from edge.errors import BadInput
@@ -271,6 +272,24 @@ def test_the_lens_of_another_camera_is_refused_or_said(tmp_path: Path) -> None:
 
     assert answer["wrong"][0]["says"].startswith("--lens: expected the lens of this camera, got lens-2026-11-23-")
     assert not answer["can_save"]
+
+
+def some_lines(sag_px: float = 0.0) -> StraightLines:
+    """Two kerbs of the street, of which the right one is no straight line when it sags."""
+    along = np.linspace(9.0, 45.0, 9)
+    left, right = (a_camera().project(np.column_stack((along, np.full(9, y), np.zeros(9)))) for y in (3.2, -3.4))
+    right = right + sag_px * np.column_stack((np.sin(np.linspace(0.0, np.pi, 9)), np.zeros(9)))
+    return StraightLines(("left", "right"), (left, right), (np.full(9, 0.5), np.full(9, 0.5)), "lines.csv")
+
+
+def test_straight_lines_that_are_known_beforehand_are_used_or_named(tmp_path: Path) -> None:
+    without = told(a_workbench(tmp_path / "a"), a_draft())["summary"]["camera"]
+    through = told(a_workbench(tmp_path / "b", lines=some_lines()), a_draft())
+    assert through["can_save"]
+    assert through["summary"]["camera"]["k1_sigma"] < without["k1_sigma"]
+    bent = told(a_workbench(tmp_path / "c", lines=some_lines(sag_px=15.0)), a_draft())
+    assert bent["wrong"][0]["says"].startswith("lines.csv: expected lines that")
+    assert not bent["can_save"]
 
 
 def test_an_older_copy_never_replaces_a_newer_one(tmp_path: Path) -> None:
