@@ -39,6 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutFolder = Annotated[Path, typer.Option(help="Folder to write into.", show_default=False)]
 
 SHOWN_GAPS = 50
+SILENT_MS = 3_600_000  # health comes every five minutes; an hour without it is an outage
 NOT_IN_TABLES = ("windows", "limit_kmh", "share_over10", "flagged")  # --json has them
 TABLE_WIDTH = 130  # a narrower terminal wraps lines rather than losing numbers
 
@@ -164,17 +165,23 @@ def _forget_nightly(url: str, keep_days: int, stop: threading.Event) -> None:
 
 @app.command(name="gaps")
 def gaps(store: StoreUrl, pole: PoleName = None, as_json: AsJson = False) -> None:
-    """Say what is missing: numbers that never came, messages that contradict, messages that were refused.
+    """Say what is missing: numbers that never came, poles without a sign of life, messages not believed or refused.
 
-    Exit code 0: nothing is missing. 1: something is.
+    Exit code 0: no number is missing. 1: some are.
 
     Example: snellius subscribe gaps --store city.sqlite
     """
     from edge.subscriber import Store
 
     with Store(store) as opened:
-        found = _of_pole(opened.gaps(), pole)
+        poles = _poles(opened.poles(), pole)
+        found = _of_poles(opened.gaps(), poles)
         contradictions, refusals = opened.counts("contradiction"), opened.counts("refused")
+        now_ms = round(datetime.now(timezone.utc).timestamp() * 1000)
+        silent = [
+            each for each in poles
+            if each.health_ms is not None and now_ms - each.health_ms > SILENT_MS
+        ]  # fmt: skip
     missing = sum(gap.last - gap.first + 1 for gap in found)
     if as_json:
         plain = {
@@ -187,6 +194,7 @@ def gaps(store: StoreUrl, pole: PoleName = None, as_json: AsJson = False) -> Non
                 for gap in found
             ],
             "contradictions": [{"device": d, "number": n, "times": t} for d, n, t, _ in contradictions],
+            "silent": [{"device": each.device, "since": _told_ms(each.health_ms)} for each in silent],
             "refused": [{"device": d, "reason": r, "times": t} for d, r, t, _ in refusals],
         }  # fmt: skip
         typer.echo(json.dumps(plain, indent=2))
@@ -198,6 +206,8 @@ def gaps(store: StoreUrl, pole: PoleName = None, as_json: AsJson = False) -> Non
             typer.echo(f"  {gap.device} {gap.first} to {gap.last}, from {after} to {_told_ms(gap.before_ms)}{asked}")
         if len(found) > SHOWN_GAPS:
             typer.echo(f"  … and {len(found) - SHOWN_GAPS} more (--json shows all)")
+        for each in silent:
+            typer.echo(f"  {each.device}: no sign of life since {_told_ms(each.health_ms)}")
         for device, what, times, _ in contradictions:
             typer.echo(f"  {device} contradicts itself at {what}, {times} times; the first text stands")
         for device, reason, times, _ in refusals:
@@ -223,7 +233,7 @@ def resend(
 
     endpoint = _endpoint(broker, username, password_file, ca_file)
     with Store(store) as opened:
-        found = _of_pole(opened.gaps(), pole)
+        found = _of_poles(opened.gaps(), _poles(opened.poles(), pole))
     present = [gap for gap in found if gap.is_present]
     if present:
         ask_again(endpoint, present, client_id=f"{username}-resend")
@@ -431,8 +441,9 @@ def _folder(path: Path) -> None:
         raise BadInput(f"{path}: expected a folder to write into: {refused.strerror}") from None
 
 
-def _of_pole(gaps: list[Gap], pole: str | None) -> list[Gap]:
-    return gaps if pole is None else [gap for gap in gaps if gap.device == pole]
+def _of_poles(gaps: list[Gap], poles: list[Pole]) -> list[Gap]:
+    devices = {pole.device for pole in poles}
+    return [gap for gap in gaps if gap.device in devices]
 
 
 def _poles(poles: list[Pole], name: str | None) -> list[Pole]:

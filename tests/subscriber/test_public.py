@@ -16,7 +16,7 @@ from geojson_pydantic import FeatureCollection
 from edge.cli import main
 from edge.domain import SpeedHistogram
 from edge.errors import BadInput
-from edge.publish.payload import Flow
+from edge.publish.payload import Flow, Health
 from edge.subscriber import Store, page_html, read_places
 from tests.support.builders import BINNING, HILVERSUM, a_day_mix
 from tests.support.published import received
@@ -231,6 +231,22 @@ def test_roll_ups_are_printed_and_told_as_json(by: str, city: Path, capsys: pyte
     assert told[0].count("\n") >= len(rows)
     assert sum(row["measured"] for row in rows) > 1000
     assert all(row["measured"] >= 10 for row in rows)
+
+
+def test_a_pole_without_a_sign_of_life_is_told(city: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    copy.write_bytes(city.read_bytes())
+    told = {"epoch": "7f3a91c2", "uptime_s": 5, "clock": "synced"}
+    now = datetime.now(timezone.utc)
+    with Store(str(copy)) as store:
+        for device, time in ((STREET, datetime(2026, 4, 2, tzinfo=timezone.utc)), (COMPARISON, now)):
+            watched = {"since": time, "share": 1.0}
+            store.hear([Health.model_validate({**told, "device": device, "time": time, "coverage": watched})])
+    with pytest.raises(SystemExit):
+        main(["subscribe", "gaps", "--store", str(copy), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["silent"] == [{"device": STREET, "since": "2026-04-02T00:00:00Z"}]
+    assert found["missing"] == 0
 
 
 def test_forgetting_is_told(city: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
