@@ -17,7 +17,10 @@ class StoreUnavailable(SnelliusError):
 
 
 class Database(Protocol):
-    """One connection. Statements use ``?`` for values.
+    """One connection.
+
+    Statements use ``?`` for values. Transactions, queries and wiping raise :class:`StoreUnavailable` when the database
+    is away or busy.
 
     Attributes:
         bins_view: SELECT of the view ``bins``, the one that the two must spell differently.
@@ -26,7 +29,7 @@ class Database(Protocol):
     bins_view: str
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing; raises :class:`StoreUnavailable` when the database is away."""
+        """All or nothing."""
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
         """Execute a statement; how many rows it touched."""

@@ -35,13 +35,8 @@ class PostgreSql:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing."""
-        if self._connection.closed:
-            self._connection = self._connected()
-        try:
-            with self._connection.transaction():
-                yield
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise StoreUnavailable(f"the store: {_line(error)}") from error
+        with self._reached(), self._connection.transaction():
+            yield
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
         """Execute a statement."""
@@ -55,18 +50,29 @@ class PostgreSql:
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[Row]:
         """The rows of a query; a cursor of the server keeps a year of windows out of our memory."""
-        with self._connection.transaction(), self._connection.cursor(name="snellius") as cursor:
+        with self._reached(), self._connection.transaction(), self._connection.cursor(name="snellius") as cursor:
             cursor.itersize = FETCHED_AT_ONCE
             cursor.execute(_spelled(sql), tuple(values))
             yield from cursor
 
     def wipe(self) -> None:
         """Write the table anew without the deleted rows; the server empties the old file at once."""
-        self._connection.execute("VACUUM (FULL) message")
+        with self._reached():
+            self._connection.execute("VACUUM (FULL) message")
 
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """A connection, made anew when it was lost; what the server or the line does to it is told as unavailable."""
+        if self._connection.closed:
+            self._connection = self._connected()
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise StoreUnavailable(f"the store: {_line(error)}") from error
 
     def _connected(self) -> psycopg.Connection[Row]:
         try:

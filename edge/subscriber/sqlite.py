@@ -40,7 +40,7 @@ class Sqlite:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing."""
-        try:
+        with _free():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -48,8 +48,6 @@ class Sqlite:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise StoreUnavailable(f"the store: {error}") from error
 
     def run(self, sql: str, values: Sequence[object] = ()) -> int:
         """Execute a statement."""
@@ -61,14 +59,25 @@ class Sqlite:
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> Iterator[Row]:
         """The rows of a query."""
-        yield from self._connection.execute(sql, tuple(values))
+        with _free():
+            yield from self._connection.execute(sql, tuple(values))
 
     def wipe(self) -> None:
         """Deleted content was overwritten with zeros (``secure_delete``); the log that still holds it is emptied."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.execute("VACUUM")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with _free():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
+
+
+@contextmanager
+def _free() -> Iterator[None]:
+    """What another process does to the file is told as unavailable."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(f"the store: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from edge.errors import BadInput
 from edge.publish.payload import Flow, Health, Mix
 from edge.subscriber import Added, Numbered, Refused, Store, read_message
+from edge.subscriber.database import StoreUnavailable
 from tests.support.builders import a_day_mix, a_window
 from tests.support.postgresql import PostgreSql
 from tests.support.published import DEVICE, EPOCH, SITE, day_window, four_o_clock, published, received
@@ -131,6 +133,35 @@ def test_a_forgotten_window_is_gone_from_the_files(tmp_path: Path, server: Postg
                 connection.execute("VACUUM (FULL) pg_statistic")  # the planner remembers common values
                 connection.execute("CHECKPOINT")
             assert files_with(folder) == []
+
+
+def test_a_lost_connection_is_told_and_made_anew(server: PostgreSql) -> None:
+    import psycopg
+
+    url = server.new_database()
+    with Store(url, create=True) as store:
+        store.add(some(range(1, 3)))
+        with psycopg.connect(server.url(), autocommit=True) as administrator:
+            administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [url.rsplit("/", 1)[1]]
+            )
+        with pytest.raises(StoreUnavailable):
+            store.add(some(range(3, 5)))
+        assert store.add(some(range(1, 5))) == Added(new=2, known=2)
+        assert store.gaps() == []
+
+
+def test_a_file_that_another_process_holds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.subscriber.sqlite.BUSY_S", 0.1)
+    path = tmp_path / "city.sqlite"
+    with Store(str(path), create=True) as store:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            store.add(some(range(1, 3)))
+        other.execute("ROLLBACK")
+        other.close()
+        assert store.add(some(range(1, 3))) == Added(new=2)
 
 
 def test_windows_are_found_by_device_and_by_site_and_by_day(store: Store) -> None:
@@ -263,8 +294,6 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no database\n" * 100)
     with pytest.raises(BadInput):
         Store(str(tmp_path / "notes.txt"))
-    import sqlite3
-
     sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE message (text)").connection.close()
     with pytest.raises(BadInput, match="another database"):
         Store(str(tmp_path / "other.sqlite"))
