@@ -8,7 +8,6 @@ early. Wall clock and pace live here and nowhere below.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -23,6 +22,7 @@ from edge.assembly import Device, heed_expiry
 from edge.clock import Clock, ClockState, anchor_now, utc_datetime
 from edge.domain import CameraReport, CameraState, Flag, Frame, Passage, Settlement, Unwatched
 from edge.errors import BadInput, OutboxError, OutboxUnwritable, SnelliusError
+from edge.machine import TOO_HOT_C, disk_free, strain, temperature_c
 from edge.notify import notify, watchdog_s
 from edge.pipeline import Pipeline
 from edge.publish.payload import Health, State, Status, StatusReason, WatchedSince
@@ -47,8 +47,8 @@ CAMERA_REASONS = {
     CameraState.BLACK: StatusReason.CAMERA_BLACK,
     CameraState.DARK: StatusReason.TOO_DARK,
 }
+STRAIN_S = 10.0  # between two looks at heat and power
 RECENT_FRAMES = 100  # over which the rate of the camera is told to whoever asks on the spot
-THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of the processor on a Raspberry Pi and a Jetson [m°C]
 
 Watcher = Callable[[Frame | None, list[Passage]], None]  # a frame (None: there is none) and who has passed with it
 
@@ -140,6 +140,8 @@ class Service:
         self._status_socket = (
             StatusSocket(status_socket, self.condition) if status_socket is not None else nullcontext()
         )
+        self._strains: tuple[StatusReason, ...] = ()
+        self._strain_ns: int | None = None  # when heat and power were last looked at
         self._came_ns: int | None = None  # when the newest frame came, on the steady clock
         self._recent_ns: deque[int] = deque(maxlen=RECENT_FRAMES)  # captured
         self._first_captured_ns: int | None = None
@@ -409,12 +411,23 @@ class Service:
             yield StatusReason.CLOCK_UNSET
         if clock is ClockState.HOLDOVER:
             yield StatusReason.CLOCK_HOLDOVER
+        yield from self._strained()
         if isinstance(self._trouble, OutboxUnwritable):
             yield StatusReason.OUTBOX_UNWRITABLE
         elif self._trouble is not None or self._gave_way_lately:
             yield StatusReason.OUTBOX_FULL
         if self._device.outbox.set_aside is not None:
             yield StatusReason.OUTBOX_NEW
+
+    def _strained(self) -> tuple[StatusReason, ...]:
+        """Whether heat or power slows the computer down, looked at now and then."""
+        now_ns = self._clock.boottime_ns()
+        if self._strain_ns is None or now_ns - self._strain_ns >= STRAIN_S * 1e9:
+            told, temperature = strain(), temperature_c()
+            is_hot = (told is not None and told.is_hot) or (temperature is not None and temperature >= TOO_HOT_C)
+            found = {StatusReason.HOT: is_hot, StatusReason.UNDERVOLTAGE: told is not None and told.is_underpowered}
+            self._strains, self._strain_ns = tuple(reason for reason, holds in found.items() if holds), now_ns
+        return self._strains
 
     def _is_too_slow(self, report: CameraReport) -> bool:
         """Whether too few frames come, or too few of them are measured."""
@@ -438,6 +451,7 @@ class Service:
                 ),
                 frames_per_s=round((frames - self._told_frames) / ((now_ns - self._told_ns) / 1e9), 2),
                 temperature_c=temperature_c(),
+                throttled=None if (told := strain()) is None else told.is_hot or told.is_underpowered,
                 disk_free=round(disk_free(self._outbox_folder), 3),
             )
         )
@@ -506,17 +520,3 @@ class Service:
 def _share(part_ns: int, whole_ns: int) -> float:
     """From 0 to 1; 0 of nothing. A frozen picture takes watched time back, so that a part can be negative."""
     return min(max(part_ns / whole_ns, 0.0), 1.0) if whole_ns > 0 else 0.0
-
-
-def temperature_c() -> int | None:
-    """Of the processor, whole degrees; None where the machine does not tell. [°C]"""
-    try:
-        return round(int(THERMAL_ZONE.read_text()) / 1000)
-    except (OSError, ValueError):
-        return None
-
-
-def disk_free(folder: Path) -> float:
-    """Free share of the disk that holds a folder, 0 to 1."""
-    usage = shutil.disk_usage(folder)
-    return usage.free / usage.total if usage.total else 0.0

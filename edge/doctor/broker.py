@@ -33,7 +33,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if settings.mqtt.cert_file is not None:
         file = settings.mqtt.cert_file
         yield guarded("device certificate", lambda: _validity("device certificate", _first(file)), next_step=REPLACE)
-    if any(check.state is State.FAIL for check in exposed):
+    if any(check.state is State.FAIL and check.says.startswith("mqtt.") for check in exposed):
         yield Check("broker", State.FAIL, "not tried: a secret cannot be used", "see the check of the secrets")
         return
     try:
@@ -52,7 +52,11 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def _secrets(settings: Settings) -> Iterator[Check]:
     """Whether each secret can be read, and by nobody else."""
-    files = {"mqtt.password_file": settings.mqtt.password_file, "mqtt.key_file": settings.mqtt.key_file}
+    files = {
+        "mqtt.password_file": settings.mqtt.password_file,
+        "mqtt.key_file": settings.mqtt.key_file,
+        "source.password_file": settings.source.password_file,
+    }
     given = {name: file for name, file in files.items() if file is not None}
     for name, file in given.items():
         try:

@@ -11,19 +11,22 @@ import cv2
 import numpy as np
 
 from calibration.still import BRIGHT_MEAN, DARK_MEAN, MAX_CLIPPED, SHARP_SIGMA_PX, Aim, aim
+from edge.assembly import source_of
 from edge.doctor.check import Check, State, guarded
 from edge.domain import Frame
+from edge.service import LEAST_RATE_HZ
 from edge.settings import Settings
+from edge.sources.address import kind_of
 from edge.sources.timing import Timing
-from edge.sources.video import VideoFile
 
 FRAMES_TRIED = 100  # enough to see a rate, a moment's work
 FRAMES_KEPT = 4  # one a second or so: what is looked at more closely
-LOW_RATE_HZ = 8.0  # fewer frames, and a fast car is seen too seldom inside a zone of 20 m
+PATIENCE_S = 15.0  # a camera on the network opens in a few seconds
 BLACK_MEAN = 8.0  # of 255
 SMALL_PX = (96, 54)
 STILL_LEVELS = 2  # of 255; encoders make that of a picture that is repeated
 STILL_AFTER_S = 2.0
+FASTER = f"{LEAST_RATE_HZ:.0f} or more frames a second are needed"
 OPEN = "check source.url: does the file exist, does the camera have power and network?"
 
 
@@ -32,28 +35,43 @@ def examine(settings: Settings, told: Mapping[str, Any] | None) -> tuple[list[Fr
 
     Args:
         settings: Which source.
-        told: What the running service says, which then has the camera to itself; None: none runs.
+        told: What the running service says, which has a live camera to itself; None: none runs.
     """
+    if told is not None and kind_of(settings.source.url).is_live:
+        return [], [_as_told(told["camera"])]
     kept: list[Frame] = []
     timing: Timing | None = None
 
     def look() -> Check:
         nonlocal timing
-        with VideoFile(settings.source.url) as source:
+        with source_of(settings.source, patience_s=PATIENCE_S) as source:
             for number, frame in enumerate(islice(source.frames(), FRAMES_TRIED), start=1):
                 if number % (FRAMES_TRIED // FRAMES_KEPT) == 0 or not kept:
                     kept.append(frame)
             timing, size = source.timing, "x".join(str(side) for side in source.size_px)
         rate_hz = timing.real_hz or 0.0
         says = f"{size}, {rate_hz:.2f} frames a second"
-        if rate_hz < LOW_RATE_HZ:
-            return Check("source", State.WARN, says, f"{LOW_RATE_HZ:.0f} or more frames a second are needed")
-        return Check("source", State.OK, says)
+        return (
+            Check("source", State.OK, says) if rate_hz >= LEAST_RATE_HZ else Check("source", State.WARN, says, FASTER)
+        )
 
     checks = [guarded("source", look, next_step=OPEN)]
     if timing is not None and kept:
         checks += [_time_stamps(timing), *picture(kept)]
     return kept, checks
+
+
+def _as_told(camera: Mapping[str, Any]) -> Check:
+    """A camera that the running service has to itself."""
+    age_s, rate_hz = camera["last_frame_s"], camera["frames_per_s"]
+    if camera["trouble"]:
+        return Check("source", State.FAIL, f"the running service says: {camera['trouble']}", OPEN)
+    if age_s is None or age_s > PATIENCE_S:
+        since = "since it started" if age_s is None else f"for {age_s:.0f} s"
+        return Check("source", State.FAIL, f"the running service has had no frame {since}", OPEN)
+    says = f"the running service gets {rate_hz or 0:.2f} frames a second (stop it, and the picture is looked at too)"
+    is_enough = rate_hz is None or rate_hz >= LEAST_RATE_HZ
+    return Check("source", State.OK, says) if is_enough else Check("source", State.WARN, says, FASTER)
 
 
 def _time_stamps(timing: Timing) -> Check:

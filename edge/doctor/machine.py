@@ -12,16 +12,13 @@ from pathlib import Path
 
 from edge.clock import LinuxClock
 from edge.doctor.check import Check, State, guarded
-from edge.service import disk_free, temperature_c
+from edge.machine import TOO_HOT_C, Strain, disk_free, strain, temperature_c
 
 USER = "snellius"  # of the service
 DISK_LOW = 0.10
-HOT_C, TOO_HOT_C = 75, 82  # a Raspberry Pi slows down at 80 to 85 °C
+HOT_C = 75
 WORN = 0.8  # of the life that the maker of a card promises
 LIFE_STEP = 0.1  # JEDEC eMMC 5.1, EXT_CSD DEVICE_LIFE_TIME_EST: 1 is 0 to 10 %, 11 is over
-THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"  # Raspberry Pi; bits as in vcgencmd get_throttled
-UNDER_VOLTAGE, CAPPED, SLOWED, SOFT_LIMIT = (1 << bit for bit in (0, 1, 2, 3))
-SINCE_BOOT = 16  # the same bits, this much higher: it has happened
 
 
 def examine(folder: Path, *, root: Path, is_writing: bool = False) -> Iterator[Check]:
@@ -42,9 +39,9 @@ def examine(folder: Path, *, root: Path, is_writing: bool = False) -> Iterator[C
     temperature = temperature_c()
     if temperature is not None:
         yield heat(temperature)
-    throttled = _text(root / THROTTLED)
-    if throttled is not None:
-        yield power(int(throttled, 16))
+    told = strain(root)
+    if told is not None:
+        yield power(told)
 
 
 def _clock() -> Check:
@@ -132,17 +129,17 @@ def heat(temperature: int) -> Check:
     return Check("temperature", State.OK, says)
 
 
-def power(bits: int) -> Check:
-    """Whether a Raspberry Pi is or was slowed down, from the bits of its firmware."""
-    if bits & UNDER_VOLTAGE:
-        return Check("power", State.FAIL, "under-voltage now", "a stronger power supply, a shorter or thicker cable")
-    if bits & (CAPPED | SLOWED | SOFT_LIMIT):
-        return Check("power", State.WARN, "slowed down by heat now", "shade or ventilate the housing")
-    if bits & UNDER_VOLTAGE << SINCE_BOOT:
-        says = "under-voltage since the last boot"
-        return Check("power", State.WARN, says, "a stronger power supply, a shorter or thicker cable")
-    if bits & (CAPPED | SLOWED | SOFT_LIMIT) << SINCE_BOOT:
-        return Check("power", State.WARN, "slowed down by heat since the last boot", "shade or ventilate the housing")
+def power(told: Strain) -> Check:
+    """Whether a Raspberry Pi is or was slowed down."""
+    supply, shade = "a stronger power supply, a shorter or thicker cable", "shade or ventilate the housing"
+    if told.is_underpowered:
+        return Check("power", State.FAIL, "under-voltage now", supply)
+    if told.is_hot:
+        return Check("power", State.WARN, "slowed down by heat now", shade)
+    if told.was_underpowered:
+        return Check("power", State.WARN, "under-voltage since the last boot", supply)
+    if told.was_hot:
+        return Check("power", State.WARN, "slowed down by heat since the last boot", shade)
     return Check("power", State.OK, "no under-voltage, not slowed down")
 
 

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from edge.publish.payload import StatusReason
 from models import load_catalogue
 from tests.support.clips import ROOT
 
@@ -102,3 +103,11 @@ def test_the_descriptions_for_catalogues_have_the_length_that_publiccode_asks_fo
     for short, long in described:
         assert len(" ".join(short.split())) <= 150
         assert 150 <= len(" ".join(long.split())) <= 10_000
+
+
+def test_the_operating_page_says_what_to_do_about_every_status_reason() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (.+) \| (.+) \|$", page.partition("## Status reasons")[2])
+
+    assert {reason for reason, _, _ in rows} == {reason.value for reason in StatusReason}
+    assert all(meaning and step for _, meaning, step in rows)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-import edge.service
+import edge.machine
 from calibration import Calibration, Verdict
 from calibration.drift import Reference
 from edge.doctor import Check, State, examine
@@ -145,6 +145,10 @@ def lab_mode(device: SetUp) -> None:
 
 def no_source(device: SetUp) -> None:
     device.keys["source.url"] = '"nothing.mp4"'
+
+
+def no_camera(device: SetUp) -> None:
+    device.keys["source.url"] = '"/dev/video99"'
 
 
 def text_as_source(device: SetUp) -> None:
@@ -297,6 +301,7 @@ def old_protocol(device: SetUp) -> None:
         (settings_for_everybody, "settings", "fail", "everybody on this computer may read the settings", "correct"),
         (lab_mode, "settings", "warn", "lab mode", "lab.enabled = false"),
         (no_source, "source", "fail", "no such video file", "source.url"),
+        (no_camera, "source", "fail", "/dev/video99", "power and network"),
         (text_as_source, "source", "fail", "found text", "source.url"),
         (broken_off, "time stamps", "warn", "breaks off", "look at the recording"),
         (slow_camera, "source", "warn", "4.00 frames a second", "8 or more"),
@@ -340,7 +345,7 @@ def test_what_is_broken_is_named_with_its_next_step(
 @pytest.mark.parametrize(("temperature", "state"), [(60, "ok"), (78, "warn"), (85, "fail")])
 def test_heat_is_told(temperature: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "temp", f"{temperature}000\n")
-    monkeypatch.setattr(edge.service, "THERMAL_ZONE", tmp_path / "temp")
+    monkeypatch.setattr(edge.machine, "THERMAL_ZONE", tmp_path / "temp")
     found = {check.name: check for check in examine(None)}
     assert found["temperature"].state.value == state
     assert f"{temperature} °C" in found["temperature"].says
@@ -355,6 +360,28 @@ def test_the_running_service_is_asked(device: SetUp) -> None:
     with StatusSocket(device.folder / "status", lambda: {"state": "degraded", "reasons": ["camera_moved"]}):
         check = device.examined()["service"]
     assert (check.state, check.says) == (State.WARN, "runs, degraded: camera_moved")
+
+
+@pytest.mark.parametrize(
+    ("camera", "state", "says"),
+    [
+        ({"last_frame_s": 0.1, "frames_per_s": 20.0, "trouble": None}, "ok", "gets 20.00 frames a second"),
+        ({"last_frame_s": 0.1, "frames_per_s": 5.0, "trouble": None}, "warn", "gets 5.00 frames a second"),
+        ({"last_frame_s": 40.0, "frames_per_s": 20.0, "trouble": None}, "fail", "no frame for 40 s"),
+        (
+            {"last_frame_s": 40.0, "frames_per_s": 20.0, "trouble": "the picture is black"},
+            "fail",
+            "the picture is black",
+        ),
+    ],
+)
+def test_a_camera_that_the_service_has_to_itself_is_left_to_it(
+    camera: dict[str, object], state: str, says: str, device: SetUp
+) -> None:
+    no_camera(device)
+    with StatusSocket(device.folder / "status", lambda: {"state": "ready", "reasons": [], "camera": camera}):
+        check = device.examined()["source"]
+    assert (check.state.value, says in check.says) == (state, True), check
 
 
 # ----------------------------------------------------------------------------------------------- brokers that are wrong
