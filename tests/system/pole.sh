@@ -82,15 +82,15 @@ was=$(pid); kill -9 "$was"
 soon "killed, it comes back"                   '[ "$(pid)" -gt 0 ] && [ "$(pid)" != "$was" ] && measures'
 was=$(pid); kill -STOP "$was"
 soon "hung, it is ended and comes back"        '[ "$(pid)" -gt 0 ] && [ "$(pid)" != "$was" ] && measures' 400
-held "systemd says why"                        'journalctl -u snellius | grep -q "Watchdog timeout"'
-held "the daily look runs behind the same walls" 'systemctl start snellius-doctor; journalctl -u snellius-doctor | grep -q "calibration: cal-"'
-held "and the only thing it finds is the broker" '[ "$(journalctl -o cat -u snellius-doctor | grep "^fail" | cut -d: -f1 | sort -u)" = "fail broker" ]'
+held "systemd says why"                        'journalctl -b -u snellius | grep -q "Watchdog timeout"'
+held "the daily look runs behind the same walls" 'systemctl start snellius-doctor; journalctl -b -u snellius-doctor | grep -q "calibration: cal-"'
+held "and the only thing it finds is the broker" '[ "$(journalctl -b -o cat -u snellius-doctor | grep "^fail" | cut -d: -f1 | sort -u)" = "fail broker" ]'
 held "it is looked at every day"               'systemctl -q is-active snellius-doctor.timer'
 held "an upgrade to a good version"            'snellius install /trial/snellius-0.1.1-*.whl'
 soon "it measures with it"                     'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
 held "an upgrade to a broken version is refused" '! snellius install /trial/snellius-0.1.2-*.whl'
 soon "and the good one measures again"         'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
-held "nothing of a secret in the journal"      '! journalctl | grep -q marker-secret'
+held "nothing of a secret in the journal"      '! journalctl -b | grep -q marker-secret'
 held "uninstall, the state kept"               'snellius uninstall --keep-state && [ -e /var/lib/snellius/outbox.sqlite ] && [ -e /etc/snellius/snellius.toml ]'
 held "install again goes on with it"           'python3 $(echo /trial/snellius-0.1.1-*.whl)/edge install && systemctl -q is-active snellius'
 soon "it measures"                             measures
