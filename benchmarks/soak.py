@@ -44,8 +44,8 @@ city = "bench"
 device = "soak"
 [source]
 url = "{clip}"
-loop = true
-pace = "full"
+loop = {loop}
+pace = "{pace}"
 start = {filmed}
 [calibration]
 file = "calibration.json"
@@ -97,7 +97,7 @@ def soaked(street_s: float, every_s: float) -> tuple[list[Sample], int]:
     """Run the service until it has told about so much of the street's time; the samples, and its exit code."""
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="snellius-soak-") as folder, LoopbackBroker() as broker:
-        config = _configured(Path(folder), broker.url)
+        config = configured(Path(folder), broker.url)
         with Platform(broker.url) as platform:
             began_s = progressed_s = time.monotonic()
             command = [sys.executable, "-c", "from edge.cli import main; main()", "run", "--config", str(config)]
@@ -119,11 +119,14 @@ def soaked(street_s: float, every_s: float) -> tuple[list[Sample], int]:
                 return samples, service.wait(60)
 
 
-def _configured(folder: Path, broker_url: str) -> Path:
+def configured(folder: Path, broker_url: str, *, pace: str = "full", loop: bool = True) -> Path:
+    """A settings file for the bundled street; the folder gets calibration and outbox as well."""
     solution = solve(read_survey(BUNDLED / "survey.csv"), read_site(BUNDLED / "site.toml"), SIZE_PX)
     solution.certified(datetime.now(timezone.utc)).save(folder / "calibration.json")
     config = folder / "snellius.toml"
-    text = CONFIG.format(clip=BUNDLED / "street.mp4", filmed=FILMED.isoformat(), broker=broker_url)
+    text = CONFIG.format(
+        clip=BUNDLED / "street.mp4", filmed=FILMED.isoformat(), broker=broker_url, pace=pace, loop=str(loop).lower()
+    )
     config.write_text(text, encoding="utf-8")
     return config
 

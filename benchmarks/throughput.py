@@ -1,6 +1,6 @@
 """What measuring costs: processor seconds for each second of video, beside what others cost on the same video.
 
-    python -m benchmarks.throughput [FOLDER] [--rounds N] [--seconds S]
+    python -m benchmarks.throughput [FOLDER] [--rounds N] [--seconds S] [--cores N]
         [--ultralytics-python PATH [--ultralytics-weights FILE]] [--json OUT]
 
 FOLDER holds rendered scenes (``*.mp4`` with ``*.truth.json``); default: ``scenes`` beside the project's folder, else
@@ -81,10 +81,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="rendered scenes; default: see above")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of each street, at most")
+    parser.add_argument("--cores", type=int, help="of the processor, at most; with 1 no thread waits in a busy loop")
     parser.add_argument("--ultralytics-python", type=Path, help="the Python of an environment with ultralytics")
     parser.add_argument("--ultralytics-weights", type=Path, help="a .pt file; default: a random YOLO11n")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
+    if arguments.cores is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])  # every process begun here keeps it
     folder = arguments.folder or _scenes_beside()
     if folder is not None and not any(folder.glob("*.truth.json")):
         parser.error(f"{folder}: expected rendered scenes (*.mp4 with *.truth.json)")
@@ -93,7 +96,7 @@ def main() -> None:
         ways = ["decode", *OURS, "network"]
         graphs: dict[str, Path] = {}
         if arguments.ultralytics_python is not None:
-            graphs = _graphs(arguments.ultralytics_python, arguments.ultralytics_weights, Path(scratch))
+            graphs = exported(arguments.ultralytics_python, arguments.ultralytics_weights, Path(scratch))
             ways += [f"ultralytics {kind}" for kind in graphs]
         figures = {
             street.name: _rounds(street, ways, arguments.rounds, arguments.ultralytics_python, graphs)
@@ -165,7 +168,8 @@ def _rounds(
             kind = way.removeprefix("ultralytics ")
             if kind in graphs:
                 assert python is not None
-                figures[way].append(_peer(python, graphs[kind], street))
+                figure = ultralytics_figures(python, graphs[kind], street.clip, street.from_s, street.to_s)
+                figures[way].append(figure)
             else:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     figures[way].append(pool.apply(measured, (way, street)))
@@ -249,14 +253,15 @@ def _figure(*, video_s: float, wall_s: float, cpu_s: float, **more: float) -> di
     }
 
 
-def _graphs(python: Path, weights: Path | None, scratch: Path) -> dict[str, Path]:
-    """The network of the others, exported by themselves."""
-    exported = _asked(python, "export", str(weights or ""), str(scratch / "ultralytics"), *ULTRALYTICS)
-    return {kind: Path(file) for kind, file in exported.items()}
+def exported(python: Path, weights: Path | None, scratch: Path) -> dict[str, Path]:
+    """The network of the others in each format, exported by themselves."""
+    files = _asked(python, "export", str(weights or ""), str(scratch / "ultralytics"), *ULTRALYTICS)
+    return {kind: Path(file) for kind, file in files.items()}
 
 
-def _peer(python: Path, graph: Path, street: Street) -> dict[str, float]:
-    return _figure(**_asked(python, "measure", str(graph), str(street.clip), str(street.from_s), str(street.to_s)))
+def ultralytics_figures(python: Path, graph: Path, clip: Path, from_s: float, to_s: float) -> dict[str, float]:
+    """What their SpeedEstimator costs on a stretch of a clip."""
+    return _figure(**_asked(python, "measure", str(graph), str(clip), str(from_s), str(to_s)))
 
 
 def _asked(python: Path, *arguments: str) -> Any:
