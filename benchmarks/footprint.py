@@ -1,6 +1,7 @@
 """What starting costs, and what stays in memory: the verbs as people start them, each in a process of its own.
 
-    python -m benchmarks.footprint [--rounds N] [--ultralytics-python PATH [--ultralytics-weights FILE]] [--json OUT]
+    python -m benchmarks.footprint [--rounds N] [--json OUT]
+        [--ultralytics-python PATH [--ultralytics-weights FILE] [--ultralytics-graphs FOLDER]]
 
 - help: ``snellius --help`` from start to end;
 - first look: ``snellius run`` on the bundled street, in real time, from its start until a frame has been measured;
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of the street in run (default: 20)")
     parser.add_argument("--ultralytics-python", type=Path, help="the Python of an environment with ultralytics")
     parser.add_argument("--ultralytics-weights", type=Path, help="a .pt file; default: a random YOLO11n")
+    parser.add_argument("--ultralytics-graphs", type=Path, help="folder in which its exported graphs are kept")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     figures: dict[str, list[dict[str, float]]] = {"snellius --help": [], "snellius run": []}
@@ -52,7 +54,8 @@ def main() -> None:
         config = configured(Path(scratch), "mqtt://127.0.0.1:9", pace="real", loop=False)  # nobody listens there
         graphs: dict[str, Path] = {}
         if arguments.ultralytics_python is not None:
-            graphs = exported(arguments.ultralytics_python, arguments.ultralytics_weights, Path(scratch))
+            folder = arguments.ultralytics_graphs or Path(scratch) / "graphs"
+            graphs = exported(arguments.ultralytics_python, arguments.ultralytics_weights, folder)
         for _ in range(arguments.rounds):
             figures["snellius --help"].append(_helped())
             figures["snellius run"].append(_ran(config, arguments.seconds))
@@ -71,7 +74,7 @@ def _helped() -> dict[str, float]:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("snellius --help failed")
-    return {"first_result_s": time.perf_counter() - began_s, **_used(usage)}
+    return {"first_result_s": time.perf_counter() - began_s, "first_result_cpu_s": _used(usage)["cpu_s"]}
 
 
 def _ran(config: Path, seconds: float) -> dict[str, float]:
@@ -110,12 +113,11 @@ def _used(usage: Any) -> dict[str, float]:
 def _print(figures: dict[str, list[dict[str, float]]]) -> None:
     table = Table("", "first result, s", "CPU s until then", "peak MiB", title="footprint (medians)")
     for name, rounds in figures.items():
-        cpu = "cpu_s" if name.endswith("--help") else "first_result_cpu_s"
         table.add_row(
             name,
             f"{_median(rounds, 'first_result_s'):.2f}",
-            f"{_median(rounds, cpu):.2f}",
-            f"{_median(rounds, 'peak_mib'):.0f}",
+            f"{_median(rounds, 'first_result_cpu_s'):.2f}",
+            f"{_median(rounds, 'peak_mib'):.0f}" if "peak_mib" in rounds[0] else "",
         )
     Console().print(table)
     Console().print(
@@ -125,7 +127,7 @@ def _print(figures: dict[str, list[dict[str, float]]]) -> None:
 
 
 def _median(rounds: list[dict[str, float]], what: str) -> float:
-    return statistics.median(figure.get(what, float("nan")) for figure in rounds)
+    return statistics.median(figure[what] for figure in rounds)
 
 
 if __name__ == "__main__":

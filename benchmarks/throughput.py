@@ -1,7 +1,7 @@
 """What measuring costs: processor seconds for each second of video, beside what others cost on the same video.
 
-    python -m benchmarks.throughput [FOLDER] [--rounds N] [--seconds S] [--cores N]
-        [--ultralytics-python PATH [--ultralytics-weights FILE]] [--json OUT]
+    python -m benchmarks.throughput [FOLDER] [--rounds N] [--seconds S] [--steady-seconds S] [--cores N]
+        [--ultralytics-python PATH [--ultralytics-weights FILE] [--ultralytics-graphs FOLDER]] [--json OUT]
 
 FOLDER holds rendered scenes (``*.mp4`` with ``*.truth.json``); default: ``scenes`` beside the project's folder, else
 the bundled street. Three streets are taken from it: the busiest scene, the quietest one, and an empty one: the longest
@@ -32,7 +32,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ OURS = {
     "without gate": {"has_gate": False, "has_cadence": True},
     "every frame": {"has_gate": False, "has_cadence": False},
 }
-ULTRALYTICS = ("onnx", "ncnn")
+STEADY = ("every frame", "network")
 MIB = 1 << 10  # ru_maxrss counts KiB
 LEAST_EMPTY_S = 4.0
 PEER = Path(__file__).with_name("ultralytics_speed.py")
@@ -81,9 +81,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="rendered scenes; default: see above")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of each street, at most")
+    parser.add_argument(
+        "--steady-seconds", type=float, help="of each street for ways that work alike on every frame; default: all"
+    )
     parser.add_argument("--cores", type=int, help="of the processor, at most; with 1 no thread waits in a busy loop")
     parser.add_argument("--ultralytics-python", type=Path, help="the Python of an environment with ultralytics")
     parser.add_argument("--ultralytics-weights", type=Path, help="a .pt file; default: a random YOLO11n")
+    parser.add_argument("--ultralytics-graphs", type=Path, help="folder in which its exported graphs are kept")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     if arguments.cores is not None:
@@ -96,12 +100,10 @@ def main() -> None:
         ways = ["decode", *OURS, "network"]
         graphs: dict[str, Path] = {}
         if arguments.ultralytics_python is not None:
-            graphs = exported(arguments.ultralytics_python, arguments.ultralytics_weights, Path(scratch))
+            folder = arguments.ultralytics_graphs or Path(scratch) / "graphs"
+            graphs = exported(arguments.ultralytics_python, arguments.ultralytics_weights, folder)
             ways += [f"ultralytics {kind}" for kind in graphs]
-        figures = {
-            street.name: _rounds(street, ways, arguments.rounds, arguments.ultralytics_python, graphs)
-            for street in streets
-        }
+        figures = {street.name: _rounds(street, ways, arguments, graphs) for street in streets}
     for name, of_street in figures.items():
         _print_street(name, of_street)
     if arguments.json:
@@ -158,21 +160,25 @@ def _site(clip: Path, scratch: Path) -> tuple[Path, Path]:
 
 
 def _rounds(
-    street: Street, ways: list[str], rounds: int, python: Path | None, graphs: dict[str, Path]
+    street: Street, ways: list[str], arguments: argparse.Namespace, graphs: dict[str, Path]
 ) -> dict[str, list[dict[str, float]]]:
     figures: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    steady = street
+    if arguments.steady_seconds is not None:
+        steady = replace(street, to_s=min(street.to_s, street.from_s + arguments.steady_seconds))
     console = Console(stderr=True)
-    for number in range(1, rounds + 1):
+    for number in range(1, arguments.rounds + 1):
         for way in ways:
-            console.print(f"{street.name} street, round {number} of {rounds}: {way}")
+            console.print(f"{street.name} street, round {number} of {arguments.rounds}: {way}")
             kind = way.removeprefix("ultralytics ")
             if kind in graphs:
-                assert python is not None
-                figure = ultralytics_figures(python, graphs[kind], street.clip, street.from_s, street.to_s)
-                figures[way].append(figure)
+                figure = ultralytics_figures(
+                    arguments.ultralytics_python, graphs[kind], steady.clip, steady.from_s, steady.to_s
+                )
             else:
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    figures[way].append(pool.apply(measured, (way, street)))
+                    figure = pool.apply(measured, (way, steady if way in STEADY else street))
+            figures[way].append(figure)
     return figures
 
 
@@ -253,10 +259,12 @@ def _figure(*, video_s: float, wall_s: float, cpu_s: float, **more: float) -> di
     }
 
 
-def exported(python: Path, weights: Path | None, scratch: Path) -> dict[str, Path]:
-    """The network of the others in each format, exported by themselves."""
-    files = _asked(python, "export", str(weights or ""), str(scratch / "ultralytics"), *ULTRALYTICS)
-    return {kind: Path(file) for kind, file in files.items()}
+def exported(python: Path, weights: Path | None, folder: Path) -> dict[str, Path]:
+    """The network of the others in each format, exported by themselves unless the folder holds them already."""
+    files = {"onnx": folder / "yolo11n.onnx", "ncnn": folder / "yolo11n_ncnn_model"}
+    if not all(file.exists() for file in files.values()):
+        _asked(python, "export", str(weights or ""), str(folder), *files)
+    return files
 
 
 def ultralytics_figures(python: Path, graph: Path, clip: Path, from_s: float, to_s: float) -> dict[str, float]:

@@ -162,6 +162,9 @@ def measuring_pipeline(
         estimator: Another one than ours, for comparisons only.
         has_gate: Whether the detector rests while nothing moves; needs real pictures.
         has_cadence: Whether it looks no more often than speeds need.
+
+    Raises:
+        BadInput: Nothing of the road near the zone is in the picture, so no gate can watch it.
     """
     site = calibration.site
     plane = calibration.zone_plane
@@ -172,6 +175,10 @@ def measuring_pipeline(
     def estimator_for(plane: RoadPlane) -> PathEstimator:
         return estimator or Estimator(plane, zone_length_m=site.length_m, margin_m=MARGIN_M)
 
+    try:
+        gate = MotionGate(plane, along_m=along_m, across_m=across_m) if has_gate else None
+    except ValueError as nothing:
+        raise BadInput(f"calibration {calibration.id}: {nothing}") from None
     return Pipeline(
         plane=plane,
         detector=detector,
@@ -179,7 +186,7 @@ def measuring_pipeline(
         tracker=Tracker(plane, along_m=along_m, across_m=across_m),
         estimator_for=estimator_for,
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
-        gate=MotionGate(plane, along_m=along_m, across_m=across_m) if has_gate else None,
+        gate=gate,
         cadence=Cadence(stretch_m=site.length_m + 2 * MARGIN_M) if has_cadence else None,
     )
 
