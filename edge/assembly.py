@@ -153,6 +153,7 @@ def measuring_pipeline(
     estimator: PathEstimator | None = None,
     has_gate: bool = False,
     has_cadence: bool = False,
+    readout_s: float = 0.0,
 ) -> Pipeline:
     """The measuring half of the device for one site.
 
@@ -162,6 +163,7 @@ def measuring_pipeline(
         estimator: Another one than ours, for comparisons only.
         has_gate: Whether the detector rests while nothing moves; needs real pictures.
         has_cadence: Whether it looks no more often than speeds need.
+        readout_s: How much later the camera exposes the last row of a picture than the first. [s]
 
     Raises:
         BadInput: Nothing of the road near the zone is in the picture, so no gate can watch it.
@@ -173,7 +175,7 @@ def measuring_pipeline(
     across_m = (float(polygon_m[:, 1].min()) - SHOULDER_M, float(polygon_m[:, 1].max()) + SHOULDER_M)
 
     def estimator_for(plane: RoadPlane) -> PathEstimator:
-        return estimator or Estimator(plane, zone_length_m=site.length_m, margin_m=MARGIN_M)
+        return estimator or Estimator(plane, zone_length_m=site.length_m, margin_m=MARGIN_M, readout_s=readout_s)
 
     try:
         gate = MotionGate(plane, along_m=along_m, across_m=across_m) if has_gate else None
@@ -358,6 +360,7 @@ def assembled(
                 detector or road_detector(model, calibration),
                 has_gate=is_sparing,
                 has_cadence=is_sparing,
+                readout_s=settings.source.readout_ms / 1e3,
             ),
             windows=windows,
             anonymity=anonymity,

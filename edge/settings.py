@@ -137,6 +137,15 @@ class SourceSettings(_Section):
         examples=["2026-11-23T07:30:00+01:00"],
     )
 
+    readout_ms: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=100.0,
+        description="Rolling shutter: how much later the last row of a picture is exposed than the first, as the "
+        "camera's data sheet says (0: all rows at once).",
+        examples=[16.7],
+    )
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> SourceSettings:
         if kind_of(self.url).is_live and (self.loop or self.start is not None or self.pace != "real"):

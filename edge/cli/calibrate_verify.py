@@ -146,7 +146,11 @@ def hold(
             f"{file}: expected a calibration that is valid, found {calibration.id}, expired on"
             f" {calibration.expires:%Y-%m-%d} (survey the site again)"
         )
-    pipeline = measuring_pipeline(calibration, road_detector(known_model(settings.model.name), calibration))
+    pipeline = measuring_pipeline(
+        calibration,
+        road_detector(known_model(settings.model.name), calibration),
+        readout_s=settings.source.readout_ms / 1e3,
+    )
     stop = stopped_by_signals()
     with source_of(settings.source, size_px=calibration.image_size_px) as source:
         if isinstance(source, VideoFile):  # a camera is asked for that size, and asked again

@@ -49,12 +49,17 @@ class Estimator:
         plane: Road plane in the frame of the site's axis.
         zone_length_m: The zone reaches from 0 to this along the axis. [m]
         margin_m: Boxes this far outside of the zone still take part in the fit. [m]
+        readout_s: How much later the last row of a picture is exposed than the first; its instant is that of the
+            middle row. [s]
     """
 
-    def __init__(self, plane: RoadPlane, *, zone_length_m: float, margin_m: float = 5.0) -> None:
+    def __init__(
+        self, plane: RoadPlane, *, zone_length_m: float, margin_m: float = 5.0, readout_s: float = 0.0
+    ) -> None:
         self._plane = plane
         self._window_m = (-margin_m, zone_length_m + margin_m)
         self._zone_length_m = zone_length_m
+        self._readout_s = readout_s
         self._unsurveyed = RoadPlane(plane.camera, np.zeros_like(plane.covariance), plane.hull_m)
         values, axes = np.linalg.eigh(plane.covariance)
         self._spreads = (axes * np.sqrt(np.clip(values, 0.0, None))).T
@@ -96,7 +101,10 @@ class Estimator:
         start = np.array([position[0] + position[1] * origin_s, position[1], np.median(across)])
         bodies = _bodies_for(votes, abs(start[1]))
         fits = [
-            (fit_body(self._plane.camera, self._spreads, body, chosen, origin_s, start), np.log(belief))
+            (
+                fit_body(self._plane.camera, self._spreads, body, chosen, origin_s, start, self._readout_s),
+                np.log(belief),
+            )
             for body, belief in bodies.items()
         ]
         return max(fits, key=lambda pair: pair[0].log_evidence + pair[1])[0], origin_s

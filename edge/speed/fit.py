@@ -39,6 +39,9 @@ STEPS = 9
 CONVERGED = 1e-2  # of a standard deviation, mean over the parameters of the last step
 CORRELATION_PRIOR = 0.5
 CORRELATION_PRIOR_WEIGHT = 10.0
+FITTED_PER_EDGE = 4.0  # parameters that the motion of one edge determines
+MIN_LEFT = 0.3
+MAX_CORRELATION = 0.95
 MIN_HEADING_SPEED_MPS = 0.5  # slower, and the ratio of the two speeds is no heading
 EDGES, AXES = np.arange(4), np.array([0, 1, 0, 1])  # left, top, right, bottom, and the picture's axis of each
 
@@ -71,7 +74,9 @@ class BodyFit:
 class _Problem:
     """Boxes of one trajectory and everything needed to predict them."""
 
-    def __init__(self, camera: Camera, body: Body, trajectory: Trajectory, taus_s: Floats, forward: float) -> None:
+    def __init__(
+        self, camera: Camera, body: Body, trajectory: Trajectory, taus_s: Floats, forward: float, readout_s: float
+    ) -> None:
         self.camera, self.body, self.taus_s, self.forward = camera, body, taus_s, forward
         self.observed = trajectory.boxes_xyxy_px
         width, height = camera.image_size_px
@@ -84,6 +89,11 @@ class _Problem:
         self.powers = taus_s[:, None] ** np.arange(4)
         self.progress = taus_s / max(float(np.ptp(taus_s)), 1e-9)
         self.expected = body.edges.expected(self.observed)
+        top, bottom = self.observed[:, 1], self.observed[:, 3]
+        rows = np.column_stack([(top + bottom) / 2, top, (top + bottom) / 2, bottom])
+        # A rolling shutter reads row by row, so each edge has an instant of its own; a side is taken at half height
+        self.edge_taus_s = taus_s[:, None] + readout_s * ((rows + 0.5) / height - 0.5)
+        self.edge_powers = self.edge_taus_s[..., None] ** np.arange(4)
 
     def linearise(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
         """Standardised differences to the predicted boxes, with derivatives.
@@ -106,9 +116,10 @@ class _Problem:
         pixels = self.camera.project(middle[:, None] + points @ turn)
         makers = np.concatenate([pixels.argmin(axis=1), pixels.argmax(axis=1)], axis=1)  # NaN wins, and shows
         made = points[makers]  # (k, 4, 3)
-        edges, by_camera, by_place = (
-            part[:, EDGES, AXES] for part in self.camera.linearise(middle[:, None] + made @ turn)
-        )
+        places = made @ turn
+        places[..., 0] += self.edge_powers @ parameters[ALONG]
+        places[..., 1] += parameters[4] + parameters[5] * self.edge_taus_s
+        edges, by_camera, by_place = (part[:, EDGES, AXES] for part in self.camera.linearise(places))
         by_parameters = self._by_parameters(parameters, made, turn, by_slope, by_place)
         extents = np.tile(edges[:, 2:] - edges[:, :2], 2)
         shifts = self.expected + parameters[OFFSETS] + parameters[DRIFTS] * self.progress[:, None]
@@ -140,9 +151,9 @@ class _Problem:
     ) -> Floats:
         """Derivative of the hull's bounds by path and size; offsets and drifts left zero, shape (k, 4, 17). [px]"""
         slopes = np.zeros((*made.shape[:2], N_PARAMETERS))
-        slopes[..., ALONG] = by_place[..., :1] * self.powers[:, None]
+        slopes[..., ALONG] = by_place[..., :1] * self.edge_powers
         slopes[..., 4] = by_place[..., 1]
-        slopes[..., 5] = by_place[..., 1] * self.taus_s[:, None]
+        slopes[..., 5] = by_place[..., 1] * self.edge_taus_s
         turning = np.einsum("kij,kij->ki", by_place, made @ by_slope)
         rate = max(abs(parameters[1]), MIN_HEADING_SPEED_MPS)
         slopes[..., 5] += turning / rate
@@ -175,6 +186,7 @@ def fit_body(
     trajectory: Trajectory,
     origin_s: float,
     start: Floats,
+    readout_s: float = 0.0,
 ) -> BodyFit:
     """Fit path, size and edge offsets of one kind of body to all boxes of a trajectory.
 
@@ -185,12 +197,13 @@ def fit_body(
         trajectory: Boxes, at least 3.
         origin_s: Instant at which the path's cubic counts from zero. [s]
         start: First guess: position and speed along the axis, offset from it, shape (3,). [m, m/s, m]
+        readout_s: How much later the last row of a picture is exposed than the first. [s]
 
     Returns:
         The fit with its covariance.
     """
     taus = trajectory.times_s - origin_s
-    problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0)
+    problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0, readout_s)
     mean, sigma = _prior(body, start)
     z, (residuals, jacobian, by_camera), weights, scale = _minimise(problem, mean, sigma)
     inflation = _correlation_inflation(residuals, weights)
@@ -264,14 +277,21 @@ def _cost(residuals: Floats, scale: float, z: Floats) -> float:
 
 
 def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
-    """Variance inflation by lag-one correlation of the residuals, pooled over the four edges."""
+    """Variance inflation by lag-one correlation of the residuals, pooled over the four edges.
+
+    A fit takes slow errors into its own parameters, so residuals look less correlated than the errors were: with m
+    parameters a series the estimate is too low by about (m + 2 m r) / n (Marriott & Pope, Biometrika 41, 1954).
+    """
     kept = residuals * np.sqrt(weights)
-    square = (kept**2).mean() * len(kept)
-    if len(kept) < 2 or square == 0.0:
+    n = len(kept)
+    square = float((kept**2).mean()) * n
+    if n < 2 or square == 0.0:
         return 1.0
-    lagged = (kept[1:] * kept[:-1]).sum() / 4
-    prior = CORRELATION_PRIOR_WEIGHT * square / len(kept)
-    r = float(np.clip((lagged + CORRELATION_PRIOR * prior) / (square + prior), 0.0, 0.9))
+    seen = float((kept[1:] * kept[:-1]).sum()) / 4 / square
+    lost = FITTED_PER_EDGE / n
+    corrected = (seen + lost) / max(1 - 2 * lost, MIN_LEFT)
+    r = (n * corrected + CORRELATION_PRIOR_WEIGHT * CORRELATION_PRIOR) / (n + CORRELATION_PRIOR_WEIGHT)
+    r = float(np.clip(r, 0.0, MAX_CORRELATION))
     return (1 + r) / (1 - r)
 
 

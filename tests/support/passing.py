@@ -78,7 +78,7 @@ def surveyed_plane(camera: Camera, *, click_px: float = 0.5, tape_m: float = 0.0
     rng = np.random.default_rng(seed)
     marks = np.array([(x, y) for x in (-6.0, 0.0, 5.0, 10.0, 15.0, 20.0, 26.0) for y in (-ROADSIDE_M, 0.0, ROADSIDE_M)])
     clicks = camera.project(np.column_stack([marks, np.zeros(len(marks))]))
-    seen = _in_picture(clicks)
+    seen = _in_picture(clicks, margin_px=1.0 + 5 * click_px)  # nobody can click outside of the picture
     marks, clicks = marks[seen], clicks[seen]
     survey = Survey(
         names=tuple(f"P{number}" for number in range(len(marks))),
@@ -280,8 +280,9 @@ def boxes_of(camera: Camera, solid: Solid, drive: Drive, times_s: Floats) -> Flo
     return boxes
 
 
-def _in_picture(pixels: Floats) -> Bools:
-    return np.asarray(((pixels >= -0.5) & (pixels <= np.array(SIZE_PX) - 0.5)).all(axis=-1))  # NaN is not in it
+def _in_picture(pixels: Floats, margin_px: float = 0.0) -> Bools:
+    low, high = margin_px - 0.5, np.array(SIZE_PX) - 0.5 - margin_px
+    return np.asarray(((pixels >= low) & (pixels <= high)).all(axis=-1))  # NaN is not in it
 
 
 @dataclass(frozen=True)
