@@ -98,7 +98,7 @@ held "uninstall"                               'snellius uninstall --force'
 find / -xdev -not -path '/proc/*' -not -path '/trial/*' | sort > /trial/after
 left=$(comm -13 /trial/before /trial/after | grep -Ev '^/(var/log|var/lib/systemd|var/tmp|tmp|run|dev|sys|root)/|^/etc/(sub)?[a-z]+-$|^/etc/.pwd.lock$')
 held "nothing is left behind${left:+: $left}"  '[ -z "$left" ] && ! id snellius 2> /dev/null'
-echo "exposure: $(systemd-analyze security --no-pager snellius 2> /dev/null | tail -1)"
+echo "== the end"
 END
 cat > "$root/etc/systemd/system/trial.service" <<'END'
 [Unit]
@@ -120,4 +120,4 @@ timeout 1800 systemd-nspawn --quiet --directory "$root" --register=no --keep-uni
     --system-call-filter="adjtimex clock_adjtime" --boot \
     > "$work/boot.log" 2>&1 || true
 cat "$root/trial/said"
-[ ! -e "$root/trial/failed" ] && grep -q exposure "$root/trial/said"
+[ ! -e "$root/trial/failed" ] && grep -q "== the end" "$root/trial/said"
