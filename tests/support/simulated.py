@@ -186,11 +186,11 @@ def a_device(
         privacy=PrivacySettings(k=k),
         lab=LabSettings(enabled=lab_slot_s is not None, k=1, slot_s=lab_slot_s or 10),
     )
-    if max_bytes is not None:
-        settings.outbox.__dict__["max_mb"] = max_bytes / 1e6
     with assembled(settings, clock, source=street, detector=street) as device:  # type: ignore[arg-type]
         state = ClockState.SYNCED if clock.is_set else ClockState.UNSET
         device.windows.anchor = ClockAnchor(0, clock.ahead_ns, state)
+        if max_bytes is not None:  # less than a setting allows
+            device.outbox._pages = max_bytes // 4096
         device = replace(device, pipeline=street, follows_clock=True)  # type: ignore[arg-type]
         stop = threading.Event()
 

@@ -1,0 +1,123 @@
+"""Everything a pole meets, for real and in bulk: what happened, what the platform saw, how long until all was well.
+
+    python -m benchmarks.chaos [--short] [--only WORD]… [--json OUT] [--page docs/operating.md]
+
+A real mosquitto, a real subscriber, real kill -9, a real RTSP server; the loopback interface only, bounded in time. The
+full form kills the service through a simulated week and takes about half an hour; ``--short`` is what the tests do.
+With ``--page`` the table replaces the one between the markers of that page. Exits with 1 when a promise was not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from edge.domain import CameraState
+from tests.support import faults
+from tests.support.faults import Outcome
+
+BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
+
+Scenario = Callable[[Path], Outcome]
+
+
+def scenarios(*, short: bool, say: Callable[[float, int], None] | None = None) -> dict[str, Scenario]:
+    """Every fault by its name, in the order of the table."""
+
+    def away(state: CameraState) -> Scenario:
+        return lambda folder: faults.camera_away(folder, state)
+
+    def network(kind: str) -> Scenario:
+        return lambda folder: faults.network(folder, kind, impatient=short)
+
+    return {
+        "service-killed": lambda folder: faults.killed(folder, days=0.3 if short else 7.0, say=say),
+        "no-broker": lambda folder: faults.without_broker(folder, hours=6.0 if short else 72.0),
+        "backlog": lambda folder: faults.backlog(folder, n=300 if short else 10_000),
+        "broker-killed": lambda folder: faults.broker_killed(folder, times=2 if short else 5, n=100 if short else 500),
+        "reset": network("reset"),
+        "cut": network("cut"),
+        "delay": network("delay"),
+        "half-open": network("half-open"),
+        "access-list": faults.refused_by_acl,
+        "quota": faults.over_quota,
+        "size": faults.too_large,
+        "certificates": faults.certificates,
+        "disk-full": lambda folder: faults.disk_full(folder, hours=8.0 if short else 24.0),
+        "disk-refuses": faults.disk_refuses,
+        "corrupt": lambda folder: faults.corrupt(folder, times=8 if short else 60),
+        "clock": faults.clock_steps,
+        "camera-lost": away(CameraState.LOST),
+        "camera-frozen": away(CameraState.FROZEN),
+        "camera-dark": away(CameraState.DARK),
+        "rtsp": lambda folder: faults.rtsp_restart(),
+        "starved": lambda folder: faults.starved(seconds=8.0 if short else 30.0),
+    }
+
+
+def markdown(outcomes: list[Outcome]) -> str:
+    """The table of the page."""
+    lines = ["| fault | what happened | what the platform saw | healthy again after |", "|---|---|---|---|"]
+    lines += [
+        f"| {each.fault} | {each.happened} | {each.platform}{'' if each.holds else ' **promise not kept**'} |"
+        f" {_seconds(each.healthy_s)} |"
+        for each in outcomes
+    ]
+    return "\n".join(lines)
+
+
+def write_page(page: Path, outcomes: list[Outcome]) -> None:
+    """Replace what stands between the markers."""
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n{markdown(outcomes)}\n{END}{after}", encoding="utf-8")
+
+
+def _seconds(healthy_s: float | None) -> str:
+    return "–" if healthy_s is None else "at once" if healthy_s < 0.05 else f"{healthy_s:.1f} s"
+
+
+def main() -> None:
+    """Run the scenarios and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description="Faults, for real and in bulk.")
+    parser.add_argument("--short", action="store_true", help="as in the tests")
+    parser.add_argument("--only", action="append", metavar="WORD", help="scenarios whose name holds it")
+    parser.add_argument("--json", type=Path, help="write the table to this file")
+    parser.add_argument("--page", type=Path, help="write the table between the markers of this page")
+    asked = parser.parse_args()
+    logging.getLogger("edge").setLevel(logging.CRITICAL)  # every fault would be told again by whom it hits
+    console = Console(stderr=True)
+    outcomes = []
+
+    def say(hours: float, kills: int) -> None:
+        if kills % 50 == 0:
+            console.print(f"  {hours:.0f} simulated hours, {kills} kills")
+
+    for name, scenario in scenarios(short=asked.short, say=say).items():
+        if asked.only and not any(word in name for word in asked.only):
+            continue
+        console.print(name)
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes.append(scenario(Path(folder)))
+    table = Table("fault", "what happened", "what the platform saw", "healthy after", "", show_lines=True)
+    for each in outcomes:
+        table.add_row(each.fault, each.happened, each.platform, _seconds(each.healthy_s), "ok" if each.holds else "NOT")
+    Console().print(table)
+    if asked.json is not None:
+        asked.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2, ensure_ascii=False) + "\n")
+    if asked.page is not None:
+        write_page(asked.page, outcomes)
+    sys.exit(0 if all(each.holds for each in outcomes) else 1)
+
+
+if __name__ == "__main__":
+    main()
