@@ -134,6 +134,11 @@ def road_detector(model: Model, calibration: Calibration, *, threads: int = 2) -
 
 def look_of(model: Model, calibration: Calibration) -> Look:
     """Where and how finely a model looks at a site."""
+    return look_on_site(calibration, model_px=model.input_px, stride=model.stride)
+
+
+def look_on_site(calibration: Calibration, *, model_px: tuple[int, int] | None, stride: int | None) -> Look:
+    """Where and how finely to look at a site, see :func:`edge.detect.look_at_road`."""
     site = calibration.site
     left_m = site.polygon_in_frame_m[:, 1]
     low_m, high_m = float(left_m.min()), float(left_m.max())
@@ -141,8 +146,8 @@ def look_of(model: Model, calibration: Calibration) -> Look:
         calibration.zone_plane,
         followed_m=((-APPROACH_M, site.length_m + APPROACH_M), (low_m - BESIDE_M, high_m + BESIDE_M)),
         zone_m=((0.0, site.length_m), (low_m, high_m)),
-        model_px=model.input_px,
-        stride=model.stride,
+        model_px=model_px,
+        stride=stride,
     )
 
 

@@ -18,7 +18,7 @@ from models import CatalogueError, Head, Model, Runtime
 if TYPE_CHECKING:
     from edge.detect.network import Network
 
-__all__ = ["Detector", "Look", "look_at_road", "open_detector"]
+__all__ = ["Detector", "Look", "look_at_road", "network_of", "open_detector"]
 
 
 class Detector(Protocol):
@@ -56,14 +56,26 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     from edge.detect.network import NetworkDetector
 
     input_px = None if model.stride is None else model.input_px if look is None else look.input_px
-    network = _network(model, file, threads, input_px)
+    network = network_of(model, file, threads=threads, input_px=input_px)
     expected_px = input_px or model.input_px
     if expected_px is not None and network.input_px != expected_px:
         raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
     return NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC, region_px=region_px)
 
 
-def _network(model: Model, file: Path, threads: int, input_px: tuple[int, int] | None) -> Network:
+def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:
+    """The bare network of a model that Ultralytics does not run.
+
+    Args:
+        model: Tells the runtime.
+        file: Its weights.
+        threads: Processor threads that a frame may use.
+        input_px: Width and height of the input of a file that leaves them open. [px]
+
+    Raises:
+        BackendUnavailable: The runtime is not installed.
+        BadInput: It is not such a network.
+    """
     if model.runtime is Runtime.OPENVINO:
         from edge.detect.openvino import OpenVinoNetwork
 
