@@ -202,7 +202,7 @@ class _Scene:
                 trajectories, passages = follow(seen, calibration, follower())
                 score = self._scored(passages).score
                 kept = {key: score.get(key) for key in ("true_passages", "measured", "false", "worst")}
-                yield name + what, kept | identities(truth, trajectories)
+                yield name + what, kept | identities(truth, trajectories, seen.instants_s)
 
     def _run(self, recording: Recording, **how: Any) -> Run:
         return self._scored(passages_of(recording, self._given, **how))

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from benchmarks.evaluation import Recording
 from calibration import Calibration
-from edge.assembly import APPROACH_M, SHOULDER_M
+from edge.assembly import APPROACH_M, MARGIN_M, SHOULDER_M
 from edge.cli.measuring import row
 from edge.domain import Floats, Sightings, Trajectory
 from edge.localise import Localiser
@@ -138,19 +138,23 @@ def follow(
     return trajectories, [row(passage) for passage in sorted(passages, key=lambda passage: passage.left_ns)]
 
 
-def identities(truth: dict[str, Any], trajectories: Iterable[Trajectory]) -> dict[str, float]:
+def identities(truth: dict[str, Any], trajectories: Iterable[Trajectory], seen_s: Floats) -> dict[str, float]:
     """How well the boxes of trajectories keep to one vehicle each.
 
     Args:
         truth: Of a rendered scene.
         trajectories: On its time stamps, since the first frame.
+        seen_s: Instants of the frames that the trackers were given, since the first one, shape (frames,). [s]
 
     Returns:
-        ``found``: share of the true boxes (moving vehicles, whole in the picture, at least 30 % visible) that some
-        trajectory shows; ``switches``: changes of identity along a vehicle; ``fragments``: times that a vehicle is lost
-        and found again; ``stitched``: trajectories that show more than one vehicle.
+        ``found``: share of the true boxes (moving vehicles in and near the zone, whole in the picture, at least 30 %
+        visible) that some trajectory shows; ``switches``: changes of identity along a vehicle; ``fragments``: times
+        that a vehicle is lost and found again; ``stitched``: trajectories that show more than one vehicle.
     """
     instants_s = np.array(truth["pts_s"]) - truth["pts_s"][0]
+    frames_seen = {int(np.abs(instants_s - instant).argmin()) for instant in seen_s}
+    middle_m, axis = np.mean(truth["zone"]["polygon_m"], axis=0), np.array(truth["road_axis"])
+    reach_m = truth["zone"]["length_m"] / 2 + MARGIN_M
     tracked: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
     for number, trajectory in enumerate(trajectories):
         frames = np.abs(np.subtract.outer(trajectory.times_s, instants_s)).argmin(axis=1)
@@ -158,9 +162,10 @@ def identities(truth: dict[str, Any], trajectories: Iterable[Trajectory]) -> dic
             tracked[int(frame)].append((number, box))
     real: dict[int, list[tuple[int, Floats]]] = defaultdict(list)
     for vehicle, of in enumerate(truth["vehicles"]):
-        columns = (of["frames"][name] for name in ("frame", "box", "truncated", "visible"))
-        for frame, box, truncated, visible in zip(*columns):
-            if not truncated and visible >= MIN_VISIBLE:
+        columns = (of["frames"][name] for name in ("frame", "x_m", "y_m", "box", "truncated", "visible"))
+        for frame, x_m, y_m, box, truncated, visible in zip(*columns):
+            is_near = abs((np.array([x_m, y_m]) - middle_m) @ axis) <= reach_m
+            if frame in frames_seen and is_near and not truncated and visible >= MIN_VISIBLE:
                 real[frame].append((vehicle, np.array(box, dtype=np.float64)))
     shown: dict[int, list[int | None]] = defaultdict(list)
     for frame in sorted(real):

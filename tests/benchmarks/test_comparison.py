@@ -117,11 +117,15 @@ def test_every_rule_gives_a_passage_in_the_right_direction(trajectory: Trajector
 
 def a_truth(boxes: dict[int, list[list[float]]], frames: int) -> dict[str, Any]:
     """Vehicles whose boxes are given for every frame, whole and visible."""
-    vehicles = [
-        {"frames": {"frame": list(range(frames)), "box": of, "truncated": [0] * frames, "visible": [1.0] * frames}}
-        for of in boxes.values()
-    ]
-    return {"pts_s": [number / 10 for number in range(frames)], "vehicles": vehicles}
+    numbers = list(range(frames))
+    still = {"frame": numbers, "x_m": [0.0] * frames, "y_m": [0.0] * frames}
+    whole = {"truncated": [0] * frames, "visible": [1.0] * frames}
+    return {
+        "pts_s": [number / 10 for number in numbers],
+        "zone": {"polygon_m": [[-10, -3], [10, -3], [10, 3], [-10, 3]], "length_m": 20.0},
+        "road_axis": [1.0, 0.0],
+        "vehicles": [{"frames": still | whole | {"box": of}} for of in boxes.values()],
+    }
 
 
 def a_track(frames: range, boxes: list[list[float]]) -> Trajectory:
@@ -138,22 +142,28 @@ def a_track(frames: range, boxes: list[list[float]]) -> Trajectory:
 
 
 LEFT = [[10.0 + 5 * n, 100.0, 60.0 + 5 * n, 140.0] for n in range(20)]
+SEEN_S = np.arange(20) / 10
 RIGHT = [[500.0 - 5 * n, 100.0, 550.0 - 5 * n, 140.0] for n in range(20)]
 
 
 def test_two_vehicles_with_an_identity_each_are_found_whole() -> None:
-    told = identities(a_truth({1: LEFT, 2: RIGHT}, 20), [a_track(range(20), LEFT), a_track(range(20), RIGHT)])
+    told = identities(a_truth({1: LEFT, 2: RIGHT}, 20), [a_track(range(20), LEFT), a_track(range(20), RIGHT)], SEEN_S)
     assert told == {"found": 1.0, "switches": 0, "fragments": 0, "stitched": 0}
 
 
 def test_a_vehicle_lost_and_found_under_another_name_is_a_switch_and_a_fragment() -> None:
-    told = identities(a_truth({1: LEFT}, 20), [a_track(range(8), LEFT), a_track(range(12, 20), LEFT)])
+    told = identities(a_truth({1: LEFT}, 20), [a_track(range(8), LEFT), a_track(range(12, 20), LEFT)], SEEN_S)
     assert told == {"found": 0.8, "switches": 1, "fragments": 1, "stitched": 0}
+
+
+def test_frames_that_a_tracker_was_not_given_are_no_gaps() -> None:
+    told = identities(a_truth({1: LEFT}, 20), [a_track(range(0, 20, 2), LEFT)], SEEN_S[::2])
+    assert told == {"found": 1.0, "switches": 0, "fragments": 0, "stitched": 0}
 
 
 def test_one_identity_for_two_vehicles_is_stitched() -> None:
     stitched = LEFT[:10] + RIGHT[10:]
-    told = identities(a_truth({1: LEFT, 2: RIGHT}, 20), [a_track(range(20), stitched)])
+    told = identities(a_truth({1: LEFT, 2: RIGHT}, 20), [a_track(range(20), stitched)], SEEN_S)
     assert told["stitched"] == 1
     assert told["switches"] == 0
 
