@@ -355,7 +355,8 @@ class Outbox:
             for statement in statements:
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {number}")
-        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        if owner != _APPLICATION_ID:
+            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         if version == 0:
             database.execute("INSERT INTO identity VALUES (?, 1)", (secrets.token_hex(4),))
         database.execute("COMMIT")
