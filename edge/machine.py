@@ -8,6 +8,7 @@ from pathlib import Path
 
 THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # of the processor on a Raspberry Pi and a Jetson [m°C]
 THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # of a Raspberry Pi's firmware, hexadecimal
+ENERGY = Path("/sys/class/powercap")  # of an x86 processor: a counter a socket, in intel-rapl:N [µJ]
 UNDER_VOLTAGE, CAPPED, SLOWED, SOFT_LIMIT = (1 << bit for bit in (0, 1, 2, 3))  # as vcgencmd get_throttled has them
 SINCE_BOOT = 16  # the same bits, this much higher: it has happened
 TOO_HOT_C = 82  # a Raspberry Pi slows down at 80 to 85 °C
@@ -51,6 +52,15 @@ def temperature_c() -> int | None:
     try:
         return round(int(THERMAL_ZONE.read_text()) / 1000)
     except (OSError, ValueError):
+        return None
+
+
+def energy_j(root: Path = Path("/")) -> float | None:
+    """What the processor has used since its counter began anew; None where the computer does not tell us. [J]"""
+    try:
+        sockets = [file.read_text() for file in (root / ENERGY.relative_to("/")).glob("intel-rapl:?/energy_uj")]
+        return sum(map(int, sockets)) / 1e6 if sockets else None
+    except (OSError, ValueError):  # most computers let root only read it
         return None
 
 

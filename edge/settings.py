@@ -312,7 +312,7 @@ def load_settings(path: Path) -> Settings:
         BadInput: The file is missing or no TOML.
         BadSettings: Settings are wrong, or others may read the file although it names where a secret is.
     """
-    written = _read_toml(path)
+    written = read_toml(path)
     problems = list(_unknown_in_environment(os.environ))
     try:
         settings = Settings(**written)
@@ -325,7 +325,12 @@ def load_settings(path: Path) -> Settings:
     return settings
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """What stands in a settings file, unchecked.
+
+    Raises:
+        BadInput: It is missing, cannot be read or is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -117,7 +117,7 @@ class Model:
             stride=None,
             runtime=Runtime.ULTRALYTICS,
             head=None,
-            source=str(file),
+            source=file.name,  # where it stood on a workstation tells nobody anything
             licence="unknown",
             classes={},
         )

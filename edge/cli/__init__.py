@@ -25,6 +25,7 @@ from edge.cli import (
     install,
     models,
     models_add,
+    models_bench,
     models_export,
     models_fetch,
     privacy,
@@ -53,6 +54,7 @@ calibrate.app.command(name="page")(calibrate_page.page)
 calibrate.app.command(name="verify")(calibrate_verify.verify)
 app.add_typer(calibrate.app, name="calibrate")
 models.app.command(name="add")(models_add.add)
+models.app.command(name="bench")(models_bench.bench)
 models.app.command(name="export")(models_export.export)
 models.app.command(name="fetch")(models_fetch.fetch)
 app.add_typer(models.app, name="models")

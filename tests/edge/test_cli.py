@@ -25,6 +25,7 @@ VERBS = (
     "calibrate solve",
     "calibrate check",
     "models add",
+    "models bench",
     "models export",
     "models fetch",
     "models list",

@@ -188,3 +188,9 @@ def test_reading_the_catalogue_loads_no_network_runtime() -> None:
     ).stdout.split()
 
     assert {"onnxruntime", "torch", "ultralytics", "cv2"}.isdisjoint(seen)
+
+
+def test_a_file_of_ones_own_does_not_tell_where_it_stood(tmp_path: Path) -> None:
+    (tmp_path / "city.pt").write_bytes(b"weights")
+
+    assert load_catalogue().find(str(tmp_path / "city.pt")).source == "city.pt"
