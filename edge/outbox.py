@@ -328,6 +328,9 @@ class Outbox:
                 hint = "; is another service using it?" if "locked" in str(error) else ""
                 raise BadInput(f"{self._path}: {error}{hint}") from error
             raise _Damaged(str(error)) from error
+        except UnicodeDecodeError as error:  # the damage stands in what SQLite wanted to say about it
+            database.close()
+            raise _Damaged("its tables cannot be read") from error
         except (BadInput, _Damaged):
             database.close()
             raise
@@ -504,7 +507,7 @@ def _intact(aside: Path) -> _Intact:
     """What of a damaged file is beyond doubt: all counters or none, and windows that were never handed out."""
     counters: list[tuple[str, str]] = []
     waiting: list[tuple[str | None, str, int]] = []
-    with suppress(sqlite3.Error, OSError):
+    with suppress(sqlite3.Error, OSError, UnicodeDecodeError):
         database = sqlite3.connect(aside, isolation_level=None)  # not read-only: its journal belongs to it
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -515,10 +518,10 @@ def _intact(aside: Path) -> _Intact:
                 counters.append((name, body))
             for (row,) in database.execute("SELECT row FROM queue WHERE sent = 0 AND seq IS NULL").fetchall():
                 with suppress(sqlite3.Error):
-                    found = "SELECT direction, body, not_before_utc_ns, crc FROM queue WHERE row = ?"
-                    direction, body, not_before_utc_ns, crc = database.execute(found, (row,)).fetchone()
-                    if _checksum(body) == crc:
-                        waiting.append((direction, body, not_before_utc_ns))
+                    query = "SELECT direction, body, not_before_utc_ns, crc FROM queue WHERE row = ?"
+                    for direction, body, not_before_utc_ns, crc in database.execute(query, (row,)).fetchall():
+                        if _checksum(body) == crc:
+                            waiting.append((direction, body, not_before_utc_ns))
         finally:
             database.close()
     return counters, waiting
