@@ -183,7 +183,7 @@ class Service:
             while self._measures_on(moments, watch):
                 pass
             if self._stop.is_set():
-                self._keep_passed()
+                watch(None, self._keep_passed())
                 self._checkpoint()
                 log.info("stopped; counters are kept for the next start")
                 return True
@@ -226,9 +226,11 @@ class Service:
         self._keep_passed()
         self._checkpoint()
 
-    def _keep_passed(self) -> None:
-        for passage in self._device.pipeline.salvage():
+    def _keep_passed(self) -> list[Passage]:
+        passed = self._device.pipeline.salvage()
+        for passage in passed:
             self._device.windows.add(passage)
+        return passed
 
     def _noting(self, watch: Watcher) -> Watcher:
         """The watcher, after many cars together have been asked about the calibration."""

@@ -40,7 +40,7 @@ CONVERGED = 1e-2  # of a standard deviation, mean over the parameters of the las
 CORRELATION_PRIOR = 0.5
 CORRELATION_PRIOR_WEIGHT = 10.0
 FITTED_PER_EDGE = 4.0  # parameters that the motion of one edge determines
-MIN_LEFT = 0.3
+MOST_LOST = 0.15  # of a correlation: the correction is a first order in 1/n, and fails on few boxes
 MAX_CORRELATION = 0.95
 MIN_HEADING_SPEED_MPS = 0.5  # slower, and the ratio of the two speeds is no heading
 EDGES, AXES = np.arange(4), np.array([0, 1, 0, 1])  # left, top, right, bottom, and the picture's axis of each
@@ -288,8 +288,8 @@ def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
     if n < 2 or square == 0.0:
         return 1.0
     seen = float((kept[1:] * kept[:-1]).sum()) / 4 / square
-    lost = FITTED_PER_EDGE / n
-    corrected = (seen + lost) / max(1 - 2 * lost, MIN_LEFT)
+    lost = min(FITTED_PER_EDGE / n, MOST_LOST)
+    corrected = (seen + lost) / (1 - 2 * lost)
     r = (n * corrected + CORRELATION_PRIOR_WEIGHT * CORRELATION_PRIOR) / (n + CORRELATION_PRIOR_WEIGHT)
     r = float(np.clip(r, 0.0, MAX_CORRELATION))
     return (1 + r) / (1 - r)

@@ -274,12 +274,15 @@ def test_a_step_of_the_wall_clock_closes_the_slot_flagged_and_loses_nobody(step_
     assert closed[1].start_utc_ns == utc_ns(MORNING) + (300 + step_s) * S
 
 
-def test_time_that_becomes_known_later_marks_what_came_before_as_unset():
+def test_time_that_becomes_known_later_labels_what_came_before():
+    """The steady clock ran on, so nothing is split; but nobody disciplined it while the slot began."""
     windows = some_windows(anchor=ClockAnchor(0, 0, ClockState.UNSET))
     watch(windows, 0, 300)
     windows.reanchor(ClockAnchor(300 * S, utc_ns(MORNING), ClockState.SYNCED))
-    closed = forward(watch(windows, 300.5, 600) + windows.finish())
-    assert [each.clock for each in closed] == [ClockState.UNSET, ClockState.SYNCED]
+    (slot,) = forward(watch(windows, 300.5, 600) + windows.finish())
+    assert slot.clock is ClockState.HOLDOVER
+    assert slot.start_utc_ns == utc_ns(MORNING) - 300 * S
+    assert slot.watched_ns == pytest.approx(600 * S, rel=0.01)
 
 
 # --------------------------------------------------------------------------------------------------------- restarts
