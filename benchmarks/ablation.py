@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -23,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, surveyed
-from calibration import Calibration, parse_image_size
+from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, scene_survey
+from calibration import Calibration
 from edge.assembly import MARGIN_M, measuring_pipeline
 from edge.cli.measuring import row
 from edge.domain import Floats, Passage, Reason, Trajectory
@@ -33,7 +32,6 @@ from edge.speed import Estimator, estimator, fit
 from edge.speed.bodies import Body
 from edge.zones import Turnstile, Zone
 
-CLICK_PX, TAPE_M = 0.5, 0.01
 NOTHING = 1e-4  # a prior this narrow leaves a parameter no room
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (0.0, 1.0)])
 
@@ -182,9 +180,10 @@ def main() -> None:
     for file in truth_files:
         clip = file.with_name(file.name.replace(".truth.json", ".mp4"))
         truth = json.loads(file.read_text(encoding="utf-8"))
-        recording = Recording.of(clip, model, _survey(scorers, file, None), arguments.keep)
+        recording = Recording.of(clip, model, scene_survey(scorers, file), arguments.keep)
         scenes += [
-            follow(recording, _survey(scorers, file, seed), truth) for seed in (None, *range(1, arguments.surveys + 1))
+            follow(recording, scene_survey(scorers, file, seed), truth)
+            for seed in (None, *range(1, arguments.surveys + 1))
         ]
     scorer = scorers.module("score_passages")
     found = {}
@@ -197,14 +196,6 @@ def main() -> None:
     Console(width=150).print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def _survey(scorers: Scorers, truth_file: Path, seed: int | None) -> Calibration:
-    """The survey as given, or with the noise of a careful technician."""
-    noise = () if seed is None else ("--click-px", str(CLICK_PX), "--tape-m", str(TAPE_M), "--seed", str(seed))
-    with tempfile.TemporaryDirectory() as scratch:
-        size = scorers.run("scene_to_site", truth_file, scratch, *noise)
-        return surveyed(Path(scratch) / "survey.csv", Path(scratch) / "site.toml", parse_image_size(size.strip()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from calibration import Calibration, read_site, read_survey, solve
+from calibration import Calibration, parse_image_size, read_site, read_survey, solve
 from edge.assembly import known_model, look_of, measuring_pipeline
 from edge.cli.measuring import row
 from edge.detect import open_detector
@@ -30,6 +31,7 @@ from edge.sources.video import VideoFile
 from models import Head, Model, Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
+CLICK_PX, TAPE_M = 0.5, 0.01  # what a careful technician leaves
 SURVEYED = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
@@ -222,6 +224,15 @@ def passages_of(
 def surveyed(survey: Path, site: Path, size_px: tuple[int, int]) -> Calibration:
     """Solve a survey; the calibration is used whatever its verdict."""
     return solve(read_survey(survey), read_site(site), size_px).certified(SURVEYED)
+
+
+def scene_survey(scorers: Scorers, truth_file: Path, seed: int | None = None) -> Calibration:
+    """The survey of a rendered scene: as given, or with the noise of a careful technician."""
+    noise = () if seed is None else ("--click-px", str(CLICK_PX), "--tape-m", str(TAPE_M), "--seed", str(seed))
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch)
+        size = scorers.run("scene_to_site", truth_file, out, *noise)
+        return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,12 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 
-from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, surveyed
+from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, scene_survey
 from benchmarks.recipes import RECIPES, Footage, Recipe
 from benchmarks.trackers import OURS, follow, followers, identities
-from calibration import Calibration, parse_image_size
+from calibration import Calibration
 from models import Model
 
-CLICK_PX, TAPE_M = 0.5, 0.01  # what a careful technician leaves
 SLOW_HZ = (10, 5)
 SURVEYS_A_TASK = 5
 GIVEN = "survey as given"
@@ -208,12 +207,7 @@ class _Scene:
         return self._scored(passages_of(recording, self._given, **how))
 
     def _survey(self, seed: int | None = None) -> Calibration:
-        """The survey as given, or with the noise of a careful technician."""
-        noise = () if seed is None else ("--click-px", str(CLICK_PX), "--tape-m", str(TAPE_M), "--seed", str(seed))
-        with tempfile.TemporaryDirectory() as scratch:
-            out = Path(scratch)
-            size = self._scorers.run("scene_to_site", self._truth_file, out, *noise)
-            return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
+        return scene_survey(self._scorers, self._truth_file, seed)
 
     def _truth(self) -> dict[str, Any]:
         truth: dict[str, Any] = json.loads(self._truth_file.read_text(encoding="utf-8"))

@@ -362,7 +362,7 @@ def assembled(
             source=source,
             pipeline=measuring_pipeline(
                 calibration,
-                detector or road_detector(model, calibration),
+                detector or road_detector(model, calibration, threads=settings.model.threads),
                 has_gate=is_sparing,
                 has_cadence=is_sparing,
                 readout_s=settings.source.readout_ms / 1e3,

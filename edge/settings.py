@@ -178,6 +178,14 @@ class ModelSettings(_Section):
         description="Run the detector on every frame, even when nothing moves: several times the work for the same "
         "speeds. To compare with.",
     )
+    threads: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Processor threads that the detector may use. Two leave half of a four-core computer to the "
+        "camera and the rest; more make a look quicker, not cheaper.",
+        examples=[4],
+    )
 
 
 class HistogramSettings(_Section):

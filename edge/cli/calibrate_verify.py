@@ -148,7 +148,7 @@ def hold(
         )
     pipeline = measuring_pipeline(
         calibration,
-        road_detector(known_model(settings.model.name), calibration),
+        road_detector(known_model(settings.model.name), calibration, threads=settings.model.threads),
         readout_s=settings.source.readout_ms / 1e3,
     )
     stop = stopped_by_signals()

@@ -184,10 +184,11 @@ def _measured(names: Sequence[str], task: Task) -> Iterator[tuple[str, Figures |
     console = Console(stderr=True)
     for i, name in enumerate(names, start=1):
         with console.status(f"measuring with {name}, {i} of {len(names)}"):
-            yield name, _in_its_own_process(replace(task, model=name))
+            yield name, in_its_own_process(replace(task, model=name))
 
 
-def _in_its_own_process(task: Task) -> Figures | str:
+def in_its_own_process(task: Task) -> Figures | str:
+    """The figures of one model, or what went wrong."""
     from edge.cli.benching import Against, Figures
 
     done = subprocess.run(

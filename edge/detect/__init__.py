@@ -37,7 +37,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
     Args:
         model: Which one.
-        threads: Processor threads that a frame may use (Ultralytics decides for itself).
+        threads: Processor threads that a frame may use.
         look: Which part of each frame to look at, and how finely; None: all of it, at the model's own size.
 
     Raises:
@@ -51,7 +51,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     if model.runtime is Runtime.ULTRALYTICS:
         from edge.detect.ultralytics import UltralyticsDetector
 
-        return UltralyticsDetector(file, input_px=model.input_px, region_px=region_px)
+        return UltralyticsDetector(file, threads=threads, input_px=model.input_px, region_px=region_px)
 
     from edge.detect.network import NetworkDetector
 

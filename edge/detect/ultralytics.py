@@ -29,6 +29,7 @@ class UltralyticsDetector:
         self,
         model: Path,
         *,
+        threads: int = 2,
         min_score: float = 0.2,
         input_px: tuple[int, int] | None = None,
         region_px: tuple[int, int, int, int] | None = None,
@@ -37,6 +38,7 @@ class UltralyticsDetector:
 
         Args:
             model: File or folder. A ``.pt`` file is a pickle: load only what you trust.
+            threads: Processor threads that torch may use; other runtimes behind it choose for themselves.
             min_score: Weaker candidates are dropped. From 0 to 1.
             input_px: Width and height that frames are scaled to; None: what the model was made for. [px]
             region_px: Look only at this part of each frame: first column, first row, and one past the last of each.
@@ -49,6 +51,7 @@ class UltralyticsDetector:
         os.environ["YOLO_OFFLINE"] = "true"
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Ultralytics runs an .onnx file on onnxruntime
         try:
+            import torch
             from ultralytics import YOLO
         except ImportError as missing:
             raise BackendUnavailable("detector 'ultralytics' needs: pip install 'snellius[ultralytics]'") from missing
@@ -57,6 +60,8 @@ class UltralyticsDetector:
         try:
             self._model: Any = YOLO(str(model), task="detect")
             names: dict[int, str] = self._model.names
+            # Its first prediction chooses a number of threads by itself, so the wish is repeated after that.
+            self._model.add_callback("on_predict_start", lambda _: torch.set_num_threads(threads))
         except Exception as error:  # each format fails with errors of its own library
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise BadInput(f"{model}: not a model that Ultralytics can load: {reason}") from error

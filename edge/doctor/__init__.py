@@ -50,7 +50,7 @@ def examine(config: Path | None, *, root: Path = Path("/")) -> Iterator[Check]:
     yield service
     views, checks = camera.examine(settings, told)
     yield from checks
-    yield measuring.model(settings.model.name, views[-1] if views else None)
+    yield measuring.model(settings.model.name, views[-1] if views else None, settings.model.threads)
     yield from measuring.calibration(settings, views)
     yield from machine.examine(settings.outbox.file.parent, root=root, is_writing=True)
     yield from broker.examine(settings)

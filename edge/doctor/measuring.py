@@ -25,12 +25,12 @@ EXPIRES_SOON = timedelta(days=30)
 CALIBRATE = "calibrate again: snellius calibrate page"
 
 
-def model(name: str | None, frame: Frame | None) -> Check:
+def model(name: str | None, frame: Frame | None, threads: int = 2) -> Check:
     """Whether the weights are those of the catalogue, and how long a frame takes here."""
 
     def look() -> Check:
         chosen = known_model(name)
-        detector = open_detector(chosen)
+        detector = open_detector(chosen, threads=threads)
         if frame is None:
             return Check("model", State.OK, f"{chosen.name}: checksum right")
         for _ in range(WARM_UP_FRAMES):
