@@ -24,7 +24,7 @@ help:
 	@echo "make test              everything: style, types, imports, tests (installs the programs they need)"
 	@echo "make check             style, types and imports only"
 	@echo "make bench             what measuring costs, and how right it is, as tables"
-	@echo "make test-ultralytics  the Ultralytics detector, in an environment of its own (gigabytes)"
+	@echo "make test-ultralytics  Ultralytics and what is exported with it, in an environment of its own (gigabytes)"
 	@echo "make lock              choose the versions in requirements.lock anew"
 	@echo "make clean             remove what the above have made"
 
@@ -58,7 +58,7 @@ $(DEMO): $(INPUTS) | $(MADE)
 
 $(TEST): $(INPUTS) | $(MADE)
 	@echo "installing Snellius and what tests it into $(VENV) (a few minutes the first time)"
-	$(INSTALL) '.[demo,subscriber,study,test]'
+	$(INSTALL) '.[demo,subscriber,study,ncnn,openvino,test]'
 	@touch $@ $(DEMO)
 
 # In an environment of its own: the libraries that accuracy is compared with bring opencv-python beside ours.
@@ -106,13 +106,14 @@ programs:
 test-ultralytics:
 	$(PYTHON) -m venv .venv-ultralytics
 	@echo "installing Ultralytics and torch into .venv-ultralytics (gigabytes)"
-	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable '.[ultralytics,test]' shapely
-	.venv-ultralytics/bin/python -m pytest --override-ini addopts=--strict-markers tests/ultralytics
+	.venv-ultralytics/bin/python -m pip --disable-pip-version-check --quiet install --editable \
+		'.[ultralytics,ncnn,openvino,test]' pnnx shapely
+	.venv-ultralytics/bin/python -m pytest --override-ini addopts=--strict-markers tests/ultralytics tests/edge/test_runtimes.py
 
 lock: | $(MADE)
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --upgrade --no-annotate \
-		--extra bench --extra demo --extra subscriber --extra study --extra test \
+		--extra bench --extra demo --extra ncnn --extra openvino --extra subscriber --extra study --extra test \
 		--custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
 clean:

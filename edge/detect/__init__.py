@@ -44,6 +44,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
         BadInput: The file is missing, not the one of the entry, or not such a network.
     """
     region_px = None if look is None else look.region_px
+    classes = _road_users(model)
     try:
         file = model.verified_file()
     except CatalogueError as error:
@@ -60,7 +61,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     expected_px = input_px or model.input_px
     if expected_px is not None and network.input_px != expected_px:
         raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
-    return NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC, region_px=region_px)
+    return NetworkDetector(network, classes=classes, head=model.head or Head.CLASSIC, region_px=region_px)
 
 
 def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:

@@ -45,7 +45,7 @@ class UltralyticsDetector:
 
         Raises:
             BackendUnavailable: Ultralytics is not installed.
-            BadInput: The model cannot be loaded or knows no road user by name.
+            BadInput: The model cannot be loaded, has an input of another size, or knows no road user by name.
         """
         os.environ["YOLO_AUTOINSTALL"] = "false"  # read when ultralytics is imported
         os.environ["YOLO_OFFLINE"] = "true"
@@ -79,6 +79,10 @@ class UltralyticsDetector:
         }
         if input_px is not None:
             self._options["imgsz"] = (input_px[1], input_px[0])
+        self._model.predict(np.zeros((32, 32, 3), dtype=np.uint8), **self._options)
+        made_for = _fixed_input_px(self._model)
+        if input_px is not None and made_for is not None and made_for != input_px:
+            raise BadInput(f"{model.name}: expected an input of {input_px} px, the file has {made_for}")
 
     def detect(self, frame: Frame) -> Detections:
         """Road users in the frame, best first, one box each.
@@ -99,3 +103,12 @@ class UltralyticsDetector:
         )
         found = found.best_first().without_duplicates()
         return Detections(found.boxes_xyxy, found.scores, found.labels)
+
+
+def _fixed_input_px(model: Any) -> tuple[int, int] | None:
+    """Width and height of the input of an exported file that takes no other; None: it takes any. [px]"""
+    backend = getattr(model.predictor, "model", None)  # of a file that torch does not run itself
+    if backend is None or getattr(backend, "dynamic", False) or getattr(backend, "imgsz", None) is None:
+        return None
+    height, width = backend.imgsz
+    return int(width), int(height)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -63,16 +61,6 @@ def test_pytorch_weights_see_the_clear_cars(frame: Frame) -> None:
 
     assert largest_distance_px(ours, theirs, 0.6) < 12.0
     assert RoadUser.CAR.label in theirs.labels
-
-
-def test_nothing_is_asked_of_the_network_outside(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *name, **options: asked.append(name))
-
-    UltralyticsDetector(DEFAULT.file).detect(frame)
-
-    assert asked == []
 
 
 @pytest.mark.parametrize(
