@@ -54,7 +54,7 @@ from tests.support.turning import Turner, a_turn
 from tests.system.test_moved_camera import ANGLES, WEATHER, a_scene, pictures_of, shown
 
 STREETS: dict[str, DrawnStreet] = {"as believed": believed_street, "any pole": any_street}
-READ = {  # what the session with the gun is like
+READ: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {  # what the session with the gun is like
     "careful": ({"vehicles": 120}, {}, {"count": 40}),
     "few readings": ({"vehicles": 120}, {}, {"count": 12}),
     "no directions noted": ({"vehicles": 120}, {}, {"count": 40, "with_direction": False}),

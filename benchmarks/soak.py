@@ -154,7 +154,7 @@ def _told(samples: list[Sample]) -> bool:
     first = [each for each in samples if last_s / TENTHS <= each.street_s < 2 * last_s / TENTHS] or samples[:1]
     last = [each for each in samples if each.street_s >= last_s * (1 - 1 / TENTHS)]
     table = Table("", "after warm-up", "at the end", "peak", title=f"{last_s / 3600:.2f} hours of the street")
-    growth = {}
+    growth: dict[str, float] = {}
     for name in ("rss_mb", "handles", "threads"):
         begin, end = (statistics.median(getattr(each, name) for each in part) for part in (first, last))
         growth[name] = end - begin

@@ -192,7 +192,7 @@ def outcome(
         half.append((high - low) / 2)
         naive += naive_finds(days)
 
-    def each(rows: list[Floats]) -> dict[str, float]:
+    def each(rows: list[Any]) -> dict[str, float]:
         return dict(zip(FIGURES, np.mean(rows, axis=0).tolist()))
 
     return {

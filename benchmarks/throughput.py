@@ -17,7 +17,8 @@ time in which nobody is in the picture of the quietest. Each street is measured
   its answers are nonsense, its time is not.
 
 Every measurement is a process of its own; rounds run through all ways one after the other, so that whatever else the
-computer does meets them alike. Told are medians of the rounds, and the ratios within each round.
+computer does meets them alike. Told are medians of the rounds, and the ratios within each round. What the looks would
+cost a Raspberry Pi 5 and a Jetson is derived at the end (:mod:`benchmarks.devices`).
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import devices
 from benchmarks.evaluation import ROOT
 
 BUNDLED = ROOT / "edge" / "demo"
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "snellius": {"has_gate": True, "has_cadence": True},
     "without gate": {"has_gate": False, "has_cadence": True},
     "every frame": {"has_gate": False, "has_cadence": False},
@@ -106,6 +108,7 @@ def main() -> None:
         figures = {street.name: _rounds(street, ways, arguments, graphs) for street in streets}
     for name, of_street in figures.items():
         _print_street(name, of_street)
+    devices.print_table(devices.derived(figures))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

@@ -14,6 +14,7 @@ import resource
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,4 +80,5 @@ def measure(graph: str, clip: str, from_s: str, to_s: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("\n" + json.dumps({"export": export, "measure": measure}[sys.argv[1]](*sys.argv[2:])) + "\n")
+    asked: dict[str, Callable[..., Any]] = {"export": export, "measure": measure}
+    sys.stdout.write("\n" + json.dumps(asked[sys.argv[1]](*sys.argv[2:])) + "\n")

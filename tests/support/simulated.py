@@ -147,6 +147,26 @@ class SimulatedStreet:
         return through
 
 
+def recorded(start: str = MORNING) -> SourceSettings:
+    """A source that was filmed then and is measured as fast as it goes."""
+    return SourceSettings.model_validate({"url": "none", "pace": "full", "start": start})
+
+
+def settings_of(folder: Path, url: str, **sections: Any) -> Settings:
+    """A device on the bundled street, its files in that folder; sections may be given in place of the usual ones."""
+    calibration = folder / "calibration.json"
+    if not calibration.exists():
+        demo_calibration().save(calibration)
+    usual: dict[str, Any] = {
+        "site": SiteSettings(city="hilversum", device="hvs-0042"),
+        "source": recorded(),
+        "calibration": CalibrationSettings(file=calibration),
+        "mqtt": MqttSettings(url=url),
+        "outbox": OutboxSettings(file=folder / "outbox.sqlite"),
+    }
+    return Settings.model_construct(**(usual | sections))
+
+
 @contextmanager
 def a_device(
     folder: Path,
@@ -175,14 +195,11 @@ def a_device(
         drain_s: As of the service. [s]
         mqtt: More settings of the broker.
     """
-    if not (folder / "calibration.json").exists():
-        demo_calibration().save(folder / "calibration.json")
-    settings = Settings.model_construct(
-        site=SiteSettings(city="hilversum", device="hvs-0042"),
-        source=SourceSettings.model_validate({"url": "none", "pace": "full", "start": MORNING}),
+    settings = settings_of(
+        folder,
+        url,
         calibration=CalibrationSettings(file=folder / "calibration.json", allow_expired=True),
         mqtt=MqttSettings.model_validate({"url": url} | (mqtt or {})),
-        outbox=OutboxSettings(file=folder / "outbox.sqlite"),
         privacy=PrivacySettings(k=k),
         lab=LabSettings(enabled=lab_slot_s is not None, k=1, slot_s=lab_slot_s or 10),
     )

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,20 +19,12 @@ from edge.errors import BadInput
 from edge.outbox import Outbox
 from edge.publish.payload import Flow, State, Status, StatusReason
 from edge.service import Service
-from edge.settings import (
-    CalibrationSettings,
-    LabSettings,
-    MqttSettings,
-    OutboxSettings,
-    PrivacySettings,
-    Settings,
-    SiteSettings,
-    SourceSettings,
-)
+from edge.settings import LabSettings, PrivacySettings, Settings
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
 from edge.trend import BLOCK, Trend
-from tests.support.builders import MORNING, a_passage
+from tests.support.builders import a_passage
 from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.simulated import recorded, settings_of
 from tests.support.street import LONG_AGO, MADE, a_road, a_vehicle, demo_calibration
 
 BINNING = Binning.for_limit(30)
@@ -57,23 +48,6 @@ def _traffic(count: int, *, every_s: float, seed: int = 4) -> list[ScriptedVehic
         )
         for number in range(count)
     ]
-
-
-def _settings(folder: Path, broker: Mosquitto, **changes: Any) -> Settings:
-    calibration = folder / "calibration.json"
-    demo_calibration().save(calibration)
-    sections: dict[str, Any] = {
-        "site": SiteSettings(city="hilversum", device="hvs-0042"),
-        "source": _recorded(MORNING),
-        "calibration": CalibrationSettings(file=calibration),
-        "mqtt": MqttSettings(url=broker.url),
-        "outbox": OutboxSettings(file=folder / "outbox.sqlite"),
-    }
-    return Settings.model_construct(**(sections | changes))
-
-
-def _recorded(start: str) -> SourceSettings:
-    return SourceSettings.model_validate({"url": "none", "pace": "full", "start": start})
 
 
 def _run(
@@ -130,7 +104,7 @@ def _together(flows: Sequence[Flow], direction: Direction) -> SpeedHistogram:
 
 def test_the_pipeline_measures_the_speeds_that_were_driven(tmp_path: Path, mosquitto: Mosquitto) -> None:
     traffic = _traffic(8, every_s=6.0)
-    done, passages = _run(_settings(tmp_path, mosquitto), a_road(*traffic, lasts_s=55.0))
+    done, passages = _run(settings_of(tmp_path, mosquitto.url), a_road(*traffic, lasts_s=55.0))
     assert done
     assert len(passages) == len(traffic)
     for vehicle in traffic:
@@ -145,7 +119,7 @@ def test_the_pipeline_measures_the_speeds_that_were_driven(tmp_path: Path, mosqu
 def test_the_platform_receives_every_measured_vehicle_in_windows_of_k_or_more(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
-    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=3, slot_s=20))
+    settings = settings_of(tmp_path, mosquitto.url, lab=LabSettings(enabled=True, k=3, slot_s=20))
     with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
         done, passages = _run(settings, _street(_traffic(18, every_s=5.0)))
         assert done
@@ -160,7 +134,7 @@ def test_the_platform_receives_every_measured_vehicle_in_windows_of_k_or_more(
 
 
 def test_fewer_vehicles_than_k_are_never_told(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = _settings(tmp_path, mosquitto, privacy=PrivacySettings(k=10))
+    settings = settings_of(tmp_path, mosquitto.url, privacy=PrivacySettings(k=10))
     with Subscriber(mosquitto.port, "snellius/#") as platform:
         done, passages = _run(settings, _street(_traffic(18, every_s=5.0)))
         assert done
@@ -172,7 +146,7 @@ def test_fewer_vehicles_than_k_are_never_told(tmp_path: Path, mosquitto: Mosquit
 def test_a_stop_releases_nothing_early_and_the_next_start_goes_on_counting(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
-    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=8, slot_s=300))
+    settings = settings_of(tmp_path, mosquitto.url, lab=LabSettings(enabled=True, k=8, slot_s=300))
     traffic = _traffic(18, every_s=5.0)
     with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
         done, before = _run(settings, _street(traffic), stop_after_frames=RATE_HZ * 60)
@@ -181,7 +155,7 @@ def test_a_stop_releases_nothing_early_and_the_next_start_goes_on_counting(
         eventually(lambda: _state(platform) is State.STOPPED, what="status stopped")
         assert _flows(platform) == []
 
-        after_the_gap = settings.model_copy(update={"source": _recorded("2026-11-23T06:31:40Z")})
+        after_the_gap = settings.model_copy(update={"source": recorded("2026-11-23T06:31:40Z")})
         done, after = _run(after_the_gap, _street(traffic))
         assert done
         platform.wait_for(1, "/forward")
@@ -198,7 +172,7 @@ def test_a_stop_releases_nothing_early_and_the_next_start_goes_on_counting(
 
 
 def test_windows_measured_without_a_broker_arrive_when_it_is_back(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    settings = settings_of(tmp_path, mosquitto.url, lab=LabSettings(enabled=True, k=1, slot_s=10))
     road = _street(_traffic(18, every_s=5.0))
     with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
         mosquitto.kill()
@@ -226,7 +200,7 @@ class _ClockThatIsSetLate(LinuxClock):
 
 
 def test_an_expired_calibration_that_is_allowed_marks_every_message(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    settings = settings_of(tmp_path, mosquitto.url, lab=LabSettings(enabled=True, k=1, slot_s=10))
     demo_calibration(LONG_AGO).save(settings.calibration.file)
     allowed = settings.calibration.model_copy(update={"allow_expired": True})
     with Subscriber(mosquitto.port, "snellius-lab/#") as platform:
@@ -244,7 +218,7 @@ def test_an_expired_calibration_that_is_allowed_marks_every_message(tmp_path: Pa
 def test_traffic_that_has_looked_different_for_a_while_is_told_and_corrects_nothing(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
-    settings = _settings(tmp_path, mosquitto, lab=LabSettings(enabled=True, k=1, slot_s=10))
+    settings = settings_of(tmp_path, mosquitto.url, lab=LabSettings(enabled=True, k=1, slot_s=10))
     cars = Trend(demo_calibration().id)
     for length_m in (4.4, 4.8, 4.8):  # three blocks: a reference, and two that differ from it
         for _ in range(BLOCK):
@@ -266,7 +240,7 @@ def test_traffic_that_has_looked_different_for_a_while_is_told_and_corrects_noth
 def test_a_calibration_that_expires_while_the_device_runs_ends_it_with_one_line(
     tmp_path: Path, mosquitto: Mosquitto
 ) -> None:
-    settings = _settings(tmp_path, mosquitto)
+    settings = settings_of(tmp_path, mosquitto.url)
     with Subscriber(mosquitto.port, "snellius/#") as platform:
         with pytest.raises(BadInput, match="expired on") as refused:
             _run(settings, a_road(lasts_s=30.0), clock=_ClockThatIsSetLate(after_readings=100))
