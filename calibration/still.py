@@ -171,8 +171,16 @@ class Aim:
         return said
 
 
-def aim(image_bgr: Pixels) -> Aim:
-    """What a picture says about lens and exposure."""
+def aim(image_bgr: Pixels, part_px: tuple[int, int, int, int] | None = None) -> Aim:
+    """What a picture says about lens and exposure.
+
+    Args:
+        image_bgr: Picture, shape (height, width, 3).
+        part_px: The part that matters: first column, first row, and one past the last of each; None: all of it. [px]
+    """
+    if part_px is not None:
+        x0, y0, x1, y1 = part_px
+        image_bgr = image_bgr[y0:y1, x0:x1]
     grey = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
     return Aim(
         edge_sigma_px=edge_sigma_px(grey),

@@ -22,7 +22,7 @@ from edge.aggregate import Anonymity, Windows
 from edge.aggregate.anonymity import MOST_DELAY_S
 from edge.aggregate.windows import LATENESS_S, SLOT_S
 from edge.clock import Clock, ClockAnchor, anchor_now, utc_datetime
-from edge.detect import Look, look_at_road, open_detector
+from edge.detect import Look, Region, look_at_road, open_detector
 from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, Provenance, SpeedHistogram
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
@@ -149,6 +149,11 @@ def look_on_site(calibration: Calibration, *, model_px: tuple[int, int] | None, 
         model_px=model_px,
         stride=stride,
     )
+
+
+def followed_part(calibration: Calibration) -> Region:
+    """The part of the picture in which road users are followed: how light and sharp it is matters, the sky does not."""
+    return look_on_site(calibration, model_px=None, stride=None).region_px
 
 
 def measuring_pipeline(

@@ -21,6 +21,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -53,9 +54,12 @@ PLACES = {  # what a version brings along, and where it belongs
     "journald.conf": "etc/systemd/journald.conf.d/snellius.conf",
 }
 CAMERA_DROP_INS = tuple(f"{UNITS}/{service}.d/50-camera.conf" for service in SERVICES)
+CLOCK_DROP_INS = tuple(f"{UNITS}/{service}.d/55-clock.conf" for service in SERVICES)
 CREDENTIAL_DROP_INS = tuple(f"{UNITS}/{service}.d/60-credentials.conf" for service in SERVICES)
-MANAGED = (*PLACES.values(), *CAMERA_DROP_INS, *CREDENTIAL_DROP_INS)
+MANAGED = (*PLACES.values(), *CAMERA_DROP_INS, *CLOCK_DROP_INS, *CREDENTIAL_DROP_INS)
+TIMESYNCD = "usr/lib/systemd/systemd-timesyncd"  # of Debian, Raspberry Pi OS and Ubuntu, where nothing else keeps time
 OUR_FOLDERS = (*(f"{service}.d" for service in SERVICES), "journald.conf.d")
+STEADY_S = 20.0  # a new version that runs so long without a fall has opened its outbox, its model and its camera
 COMPLETE = ".complete"  # stands in the folder of a version that was made to the end
 LOCK = "edge/systemd/requirements.lock"  # in the wheel: the versions that this one was tested with
 USER = "snellius"
@@ -194,12 +198,14 @@ def install(machine: Machine, origin: str | None = None, *, camera: Camera | Non
             for finding in worse:
                 machine.say(f"the doctor finds: {finding}")
         _start(machine, again=machine.changes > changes)
+        if is_other and before is not None:
+            _expect_steady(machine)
     except SnelliusError as failure:
         if before is None or not is_other:
             raise
-        _put_back(machine, kept, before)
+        back = _put_back(machine, kept, before)
         machine.remove(f"{RELEASES}/{release}")
-        raise SnelliusError(f"{release} ails: {failure} (back to {before})") from None
+        raise SnelliusError(f"{release} ails: {failure} ({back})") from None
     _forget_older(machine, keep={release, before or release})
     if not machine.changes:
         machine.say(f"{release} is installed, nothing to change")
@@ -330,6 +336,11 @@ def _activate(machine: Machine, release: str, camera: Camera | None) -> None:
             machine.write(place, brought[f"snellius.service.d/{chosen}.conf"])
         else:  # the same devices as before, as this version knows them
             machine.write(place, brought[f"snellius.service.d/{_kind(before.read_text(), brought)}.conf"])
+    for place in CLOCK_DROP_INS:
+        if machine.here(TIMESYNCD).exists():
+            machine.remove(place)
+        else:
+            machine.write(place, brought["clock.conf"])
     machine.point(CURRENT, f"releases/{release}")
     machine.point(COMMAND, f"/{CURRENT}/bin/snellius")
     if machine.changes > changes or machine.call("id", USER, quietly=True).returncode:
@@ -413,7 +424,24 @@ def _start(machine: Machine, *, again: bool) -> None:
         machine.do("systemctl", "is-active", "--quiet", SERVICES[0])
 
 
-def _put_back(machine: Machine, kept: Mapping[str, str | None], before: str) -> None:
+def _expect_steady(machine: Machine) -> None:
+    """Watch a version that has just been started for a while: one that falls is started again and again by systemd."""
+    if not machine.is_live or machine.is_dry or not machine.here(SETTINGS).exists():
+        return
+    asked = ("systemctl", "show", "--property=MainPID,ActiveState", SERVICES[0])
+    began, deadline_s = machine.call(*asked, quietly=True).stdout, time.monotonic() + STEADY_S
+    while time.monotonic() < deadline_s:
+        time.sleep(1.0)
+        if machine.call(*asked, quietly=True).stdout != began:
+            raise SnelliusError(f"it fell within {STEADY_S:.0f} s (journalctl -u snellius)")
+
+
+def _put_back(machine: Machine, kept: Mapping[str, str | None], before: str) -> str:
+    """The version before, as it was; says what came of it.
+
+    The outbox stays as it is: the version that failed may have sent from it, so an older copy would tell numbers twice.
+    A version before works on what a later one has added to the file (:mod:`edge.outbox`).
+    """
     machine.say(f"put {before} back")
     for place, text in kept.items():
         if text is None:
@@ -423,7 +451,9 @@ def _put_back(machine: Machine, kept: Mapping[str, str | None], before: str) -> 
     machine.point(CURRENT, f"releases/{before}")
     if machine.is_live:
         machine.call("systemctl", "daemon-reload")
-        machine.call("systemctl", "restart", SERVICES[0])
+        if machine.here(SETTINGS).exists() and machine.call("systemctl", "restart", SERVICES[0]).returncode:
+            return f"back to {before}, which does not start either: journalctl -u snellius"
+    return f"back to {before}"
 
 
 def _forget_older(machine: Machine, keep: set[str]) -> None:

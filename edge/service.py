@@ -38,7 +38,6 @@ NOTIFY_S = 30.0  # between two words to systemd when it does not ask for more
 TOLD_FOR_S = 86_400.0  # that windows were joined to make room
 CLOCK_S = 10.0  # the wall clock is looked at so often
 MANY_SURPRISES, SURPRISES_WITHIN_S = 5, 600.0  # then the service ends, for whoever starts it again
-STUCK_S = 60.0  # a reader that shows no sign of life for so long hangs; opening and waiting take less
 LEAST_RATE_HZ = 8.0  # fewer frames, and a fast car is seen too seldom inside a zone of 20 m
 CAMERA_REASONS = {
     CameraState.LOST: StatusReason.CAMERA_LOST,
@@ -137,9 +136,7 @@ class Service:
         self._health_ns = round(health_s * 1e9)
         self._drain_s = drain_s
         self._outbox_folder = outbox_folder
-        self._status_socket = (
-            StatusSocket(status_socket, self.condition) if status_socket is not None else nullcontext()
-        )
+        self._status_socket = None if status_socket is None else StatusSocket(status_socket, self.condition)
         self._strains: tuple[StatusReason, ...] = ()
         self._strain_ns: int | None = None  # when heat and power were last looked at
         self._came_ns: int | None = None  # when the newest frame came, on the steady clock
@@ -167,10 +164,10 @@ class Service:
             Whether the broker has everything, or someone said stop; False when something waits at the end of a file.
 
         Raises:
-            SnelliusError: The publisher ended.
+            SnelliusError: A thread beside the loop has ended or is stuck; counters are on disk.
             BadInput: The calibration expired meanwhile, and may not be used on.
         """
-        with self._status_socket:
+        with self._status_socket or nullcontext():
             return self._run(watch)
 
     def _run(self, watch: Watcher) -> bool:
@@ -286,10 +283,7 @@ class Service:
         self._tell_status()
         self._notify(now_ns)
         self._heed_expiry()
-        failure = self._device.publisher.status.failure
-        if failure is not None:
-            self._checkpoint()
-            raise SnelliusError(f"the publisher ended: {failure}")
+        self._heed_threads()
 
     def _follow_wall_clock(self, now_ns: int) -> None:
         """Labels follow the wall clock; when it is first set, so do the labels of what has been counted before."""
@@ -313,13 +307,23 @@ class Service:
         else:
             self._device.windows.unmark(Flag.CALIBRATION_DRIFT)
 
+    def _heed_threads(self) -> None:
+        """A thread beside the loop that has ended or is stuck cannot be mended from here: end, to be started again.
+
+        What hangs in the loop itself is seen by systemd, which then hears nothing any more.
+        """
+        source, publisher, beside = self._device.source, self._device.publisher, self._status_socket
+        failure = publisher.status.failure
+        ailments = [f"the publisher ended: {failure}" if failure is not None else publisher.pulse.ailment]
+        ailments += [source.pulse.ailment] if isinstance(source, LiveSource) else []
+        ailments += [beside.pulse.ailment] if beside is not None else []
+        for ailment in filter(None, ailments):
+            self._checkpoint()
+            raise SnelliusError(f"{ailment} (counters are kept; start the service again)")
+
     def _notify(self, now_ns: int) -> None:
-        """Tell systemd that there is progress: the loop turns, and the reader of a camera is not stuck."""
+        """Tell systemd that there is progress."""
         if self._notified_ns is not None and now_ns - self._notified_ns < self._notify_ns:
-            return
-        source = self._device.source
-        if isinstance(source, LiveSource) and now_ns - source.alive_ns > STUCK_S * 1e9:
-            log.error("the camera's reader has been stuck for %.0f s", (now_ns - source.alive_ns) / 1e9)
             return
         self._notified_ns = now_ns
         reasons = ", ".join(reason.value for reason in self._status.reasons)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from edge.errors import SnelliusError
+from edge.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,11 @@ LONGEST_ADDRESS_BYTES = 107  # unix(7); longer paths are reached through the fol
 
 
 class StatusSocket:
-    """A context manager that answers as long as it is open; without a folder for the socket it stays silent."""
+    """A context manager that answers as long as it is open; without a folder for the socket it stays silent.
+
+    Attributes:
+        pulse: Whether its thread gets on.
+    """
 
     def __init__(self, file: Path, say: Callable[[], dict[str, Any]]) -> None:
         """Nothing is open yet.
@@ -40,6 +46,7 @@ class StatusSocket:
         self._say = say
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._answer, name="status", daemon=True)
+        self.pulse = Pulse(self._thread)
 
     def __enter__(self) -> StatusSocket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,13 +80,20 @@ class StatusSocket:
     def _answer(self) -> None:
         assert self._socket is not None
         while True:
+            self.pulse.beat(rest_s=math.inf)
             try:
                 visitor, _ = self._socket.accept()
             except OSError:
                 return  # closed
-            with visitor, suppress(OSError):  # who hangs up early gets nothing
-                visitor.settimeout(PATIENCE_S)
-                visitor.sendall(json.dumps(self._say()).encode())
+            self.pulse.beat()
+            with visitor:
+                try:
+                    visitor.settimeout(PATIENCE_S)
+                    visitor.sendall(json.dumps(self._say()).encode())
+                except OSError:
+                    continue  # who hangs up early gets nothing
+                except Exception:  # one question without an answer; the next may have one
+                    log.exception("the status could not be told")
 
 
 def ask(file: Path) -> dict[str, Any] | None:

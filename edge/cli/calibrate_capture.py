@@ -45,7 +45,11 @@ def capture(
     ] = 30.0,
     keep_days: Annotated[int, typer.Option(help="Days until the still may no longer be kept.", min=1, max=366)] = 30,
     calibration: Annotated[
-        Path | None, typer.Option(help="An earlier calibration: tells horizon, tilt and zone.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="An earlier calibration: tells horizon, tilt and zone, and light and focus of the road alone.",
+            show_default=False,
+        ),
     ] = None,
     with_people: Annotated[
         bool, typer.Option("--with-people", help="Keep the still although it seems to show a person.")
@@ -61,6 +65,7 @@ def capture(
     """
     from calibration import Calibration
     from calibration.still import Still, aim, street_without_traffic
+    from edge.assembly import followed_part
     from edge.detect import open_detector
     from edge.domain import Frame
     from models import load_catalogue
@@ -73,10 +78,12 @@ def capture(
     now = datetime.now(timezone.utc).replace(microsecond=0)
     still = Still(image_bgr=street, taken=now, expires=now + timedelta(days=keep_days))
     detector = open_detector(load_catalogue().find())
+    aiming = [] if earlier is None else aiming_of(earlier, still)
+    road = None if earlier is None else followed_part(earlier)  # the sky may be burnt out
     for line in [
-        *_optics(aim(street), shake_px),
+        *_optics(aim(street, road), shake_px),
         *_vehicles(vehicle_widths_px(detector, frames[:: max(1, len(frames) // FRAMES_LOOKED_AT)])),
-        *([] if earlier is None else aiming_of(earlier, still)),
+        *aiming,
     ]:
         typer.echo(line)
     shown = Frame(captured_ns=0, captured_sigma_s=0.0, time_kind=frames[0].time_kind, image_bgr=street)

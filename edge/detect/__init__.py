@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edge.detect.look import Look, look_at_road
+from edge.detect.look import Look, Region, look_at_road
 from edge.domain import Detections, Frame, RoadUser
 from edge.errors import BadInput
 from models import CatalogueError, Head, Model, Runtime
@@ -18,7 +18,7 @@ from models import CatalogueError, Head, Model, Runtime
 if TYPE_CHECKING:
     from edge.detect.network import Network
 
-__all__ = ["Detector", "Look", "look_at_road", "network_of", "open_detector"]
+__all__ = ["Detector", "Look", "Region", "look_at_road", "network_of", "open_detector"]
 
 
 class Detector(Protocol):

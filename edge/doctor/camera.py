@@ -10,8 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from calibration import Calibration, CalibrationError
 from calibration.still import BRIGHT_MEAN, DARK_MEAN, MAX_CLIPPED, SHARP_SIGMA_PX, Aim, aim
-from edge.assembly import source_of
+from edge.assembly import followed_part, source_of
+from edge.detect import Region
 from edge.doctor.check import Check, State, guarded
 from edge.domain import Frame
 from edge.service import LEAST_RATE_HZ
@@ -57,7 +59,7 @@ def examine(settings: Settings, told: Mapping[str, Any] | None) -> tuple[list[Fr
 
     checks = [guarded("source", look, next_step=OPEN)]
     if timing is not None and kept:
-        checks += [_time_stamps(timing), *picture(kept)]
+        checks += [_time_stamps(timing), *picture(kept, _road(settings, kept[-1].size_px))]
     return kept, checks
 
 
@@ -81,13 +83,28 @@ def _time_stamps(timing: Timing) -> Check:
     return Check("time stamps", State.OK, f"they rise; largest gap {timing.largest_gap_s or 0:.2f} s")
 
 
-def picture(frames: Sequence[Frame]) -> list[Check]:
-    """Whether the picture lives, and how sharp and how bright it is."""
-    seen = aim(frames[-1].image_bgr)
-    if seen.brightness < BLACK_MEAN:
-        says = f"the picture is black (mean {seen.brightness:.0f} of 255)"
+def _road(settings: Settings, size_px: tuple[int, int]) -> Region | None:
+    """The part of the picture where it is measured; None: no calibration for such pictures tells."""
+    try:
+        found = Calibration.load(settings.calibration.file)
+    except CalibrationError:
+        return None  # told by the check of the calibration
+    return followed_part(found) if tuple(found.image_size_px) == tuple(size_px) else None
+
+
+def picture(frames: Sequence[Frame], road: Region | None = None) -> list[Check]:
+    """Whether the picture lives, and how sharp and how bright it is where it is measured.
+
+    Args:
+        frames: Some seconds of them.
+        road: The part that matters; None: all of it. [px]
+    """
+    brightness = aim(frames[-1].image_bgr).brightness
+    if brightness < BLACK_MEAN:
+        says = f"the picture is black (mean {brightness:.0f} of 255)"
         return [Check("exposure", State.FAIL, says, "take the cover off the lens; at night: more light on the street")]
-    checks = [_exposure(seen), _sharpness(seen)]
+    seen, where = aim(frames[-1].image_bgr, road), "the whole picture" if road is None else "around the road"
+    checks = [_exposure(seen, where), _sharpness(seen, where)]
     seen_s = (frames[-1].captured_ns - frames[0].captured_ns) / 1e9
     if seen_s >= STILL_AFTER_S and _is_still(frames):
         says = f"the picture did not change at all in {seen_s:.0f} s: the camera may be frozen"
@@ -107,8 +124,8 @@ def _is_still(frames: Sequence[Frame]) -> bool:
     return bool(np.ptp(cells, axis=0).max() <= STILL_LEVELS)
 
 
-def _exposure(seen: Aim) -> Check:
-    says = f"mean {seen.brightness:.0f} of 255, {seen.burnt_out:.0%} burnt out, {seen.black:.0%} black"
+def _exposure(seen: Aim, where: str) -> Check:
+    says = f"mean {seen.brightness:.0f} of 255, {seen.burnt_out:.0%} burnt out, {seen.black:.0%} black ({where})"
     if seen.brightness < DARK_MEAN or seen.black > MAX_CLIPPED:
         return Check("exposure", State.WARN, f"too dark: {says}", "more exposure or gain; at night this is as it is")
     if seen.brightness > BRIGHT_MEAN or seen.burnt_out > MAX_CLIPPED:
@@ -116,10 +133,10 @@ def _exposure(seen: Aim) -> Check:
     return Check("exposure", State.OK, says)
 
 
-def _sharpness(seen: Aim) -> Check:
+def _sharpness(seen: Aim, where: str) -> Check:
     if math.isnan(seen.edge_sigma_px):
         return Check("sharpness", State.WARN, "no edges to be seen", "is the lens covered, fogged or far out of focus?")
-    says = f"edges are {seen.edge_sigma_px:.1f} px wide (one sigma)"
+    says = f"edges are {seen.edge_sigma_px:.1f} px wide, one sigma ({where})"
     if seen.edge_sigma_px > SHARP_SIGMA_PX:
         return Check("sharpness", State.WARN, f"out of focus: {says}", "clean the lens, then focus it")
     return Check("sharpness", State.OK, says)

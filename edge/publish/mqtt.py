@@ -32,6 +32,7 @@ from edge.publish.connection import BrokerUnreachable, Connection
 from edge.publish.endpoint import Endpoint
 from edge.publish.payload import Ack, Command, CommandResult, Health, Meta, Refusal, State, Status, StatusReason
 from edge.publish.profiles import Message, Native, Profile
+from edge.pulse import Pulse
 
 POLL_S = 0.25  # how soon something new in the queue is noticed
 FIRST_RETRY_S = 4.0  # upper end of the first random wait: a thousand poles come back spread over so long
@@ -39,6 +40,7 @@ LONGEST_RETRY_S = 300.0
 STEADY_S = 60.0  # a connection that lasted so long makes the next wait short again
 REFUSED_RETRY_S = 60.0  # what was refused is offered again after so long
 MANY_REFUSED = 10  # then it is not about single messages: pause
+CONNECT_S = 60.0  # the system's resolver waits so long for name servers that do not answer; TCP and TLS come on top
 ANSWER_TIMEOUT_S = 60.0  # a broker that answers pings but no messages is as good as gone
 FULL_PAUSE_S = 5.0  # the outbox cannot even number a record: give the disk a moment
 RECORDS_PER_S = 10.0  # of a backlog: after a long outage a thousand poles must not drown the broker that is back
@@ -141,6 +143,9 @@ class Publisher:
     """Publishes what the queue holds and what the service tells, and hears the platform.
 
     Thread-safe: every public method and property.
+
+    Attributes:
+        pulse: Whether the thread gets on.
     """
 
     def __init__(
@@ -218,6 +223,7 @@ class Publisher:
         self._results = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self.pulse = Pulse(self._thread)
 
     @property
     def status(self) -> PublisherStatus:
@@ -273,10 +279,12 @@ class Publisher:
             failures = 0 if time.monotonic() - began_s >= STEADY_S else failures + 1
             wait_s = retry_wait_s(failures, self._first_retry_s, self._random)
             log.warning("no connection to the broker: %s; next attempt in %.1f s", why, wait_s)
+            self.pulse.beat(rest_s=wait_s)
             self._stopping.wait(wait_s)
 
     def _connect_and_serve(self) -> str:
         """One connection from begin to end; says why it ended."""
+        self.pulse.beat(rest_s=CONNECT_S)
         try:
             connection = Connection(
                 self._endpoint,
@@ -309,6 +317,7 @@ class Publisher:
             if self._stopping.is_set():
                 self._take_leave(connection)
                 return
+            self.pulse.beat()
             try:
                 self._exchange(connection)
             except OutboxError as full:  # nothing is lost: what could not be noted is offered or asked again

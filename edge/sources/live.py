@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Protocol
 
 from edge.domain import CameraReport, CameraState, Frame, Pixels, TimeKind, Unwatched
 from edge.errors import BadInput, SnelliusError
+from edge.pulse import Pulse, boottime_ns
 from edge.sources.alignment import Alignment, Instant
 from edge.sources.picture import PictureJudge
 from edge.sources.timing import RisingStamps, Timing
@@ -35,6 +35,7 @@ RATE_OVER_S = 10.0
 TICK_S = 1.0  # without a frame, time goes on in such steps
 ON_THE_WAY_S = 1.0  # a frame taken longer ago than this comes no more
 LEAVE_S = 2.0  # for the thread to let go of the camera; it may be inside a read that blocks
+SILENT_S = 5.0  # a camera that neither delivers nor fails for so long is as good as gone
 FIRST_PICTURE_S = 30.0  # a person waits no longer for a camera than this
 
 
@@ -75,15 +76,13 @@ class Camera(Protocol):
         """Let go of it."""
 
 
-def boottime_ns() -> int:
-    """CLOCK_BOOTTIME. [ns]"""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
 class LiveSource:
     """The newest frames of a camera.
 
     A context manager: inside, a thread reads. One consumer at a time.
+
+    Attributes:
+        pulse: Whether that thread gets on.
     """
 
     frame_count = None  # nobody knows
@@ -115,16 +114,17 @@ class LiveSource:
         self._first_retry_s = first_retry_s
         self._clock_ns = clock_ns
         self._random = random.SystemRandom()
-        self._lock = threading.Condition()  # guards the next eight
+        self._lock = threading.Condition()  # guards the next seven
         self._newest: Frame | None = None
         self._state, self._since_ns, self._says = CameraState.OPENING, clock_ns(), "no picture yet"
         self._stamps = RisingStamps()
         self._arrivals_ns: deque[int] = deque()
-        self._alive_ns = self._opened_ns = clock_ns()
+        self._opened_ns = clock_ns()
         self._overtaken = 0
         self._alignment = Alignment()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read_for_ever, name="camera", daemon=True)
+        self.pulse = Pulse(self._thread, clock_ns=clock_ns)
 
     def __enter__(self) -> LiveSource:
         self._thread.start()
@@ -159,13 +159,11 @@ class LiveSource:
     def report(self) -> CameraReport:
         """How the camera is."""
         with self._lock:
+            silent_s = self.pulse.silent_s
+            if self._state is CameraState.WATCHING and silent_s > SILENT_S:  # stuck inside the driver
+                since_ns = self._arrivals_ns[-1] if self._arrivals_ns else self._since_ns
+                return CameraReport(CameraState.LOST, since_ns, f"no picture for {silent_s:.0f} s", self._rate_hz())
             return CameraReport(self._state, self._since_ns, self._says, self._rate_hz())
-
-    @property
-    def alive_ns(self) -> int:
-        """When the reading thread last showed that it is not stuck: a picture, or an attempt that failed. [ns]"""
-        with self._lock:
-            return self._alive_ns
 
     @property
     def overtaken(self) -> int:
@@ -237,7 +235,9 @@ class LiveSource:
             if why != told or failures == 1:
                 log.warning("no pictures from %s: %s; it is tried again for ever", self._name, why)
             told = why
-            self._stopping.wait(self._random.uniform(bound_s / 2, bound_s))
+            wait_s = self._random.uniform(bound_s / 2, bound_s)
+            self.pulse.beat(rest_s=wait_s)
+            self._stopping.wait(wait_s)
 
     def _read_while_it_lasts(self) -> None:
         camera = self._open()
@@ -260,7 +260,7 @@ class LiveSource:
         size_px = (shot.image_bgr.shape[1], shot.image_bgr.shape[0])
         state = judge.look(arrived_ns, shot.image_bgr)
         with self._lock:
-            self._alive_ns = arrived_ns
+            self.pulse.beat()
             self._arrivals_ns.append(arrived_ns)
             while self._arrivals_ns[0] < arrived_ns - RATE_OVER_S * 1e9:
                 self._arrivals_ns.popleft()
@@ -291,13 +291,12 @@ class LiveSource:
 
     def _note(self, state: CameraState, says: str, since_ns: int | None = None) -> None:
         with self._lock:
-            self._alive_ns = self._clock_ns()
             self._says = says
             if state is self._state:
                 return
             self._state = state
             if since_ns is None:
-                since_ns = self._arrivals_ns[-1] if self._arrivals_ns else self._alive_ns
+                since_ns = self._arrivals_ns[-1] if self._arrivals_ns else self._clock_ns()
             self._since_ns = since_ns
         log.info("camera: %s%s", state.value, f" ({says})" if says else "")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -87,6 +91,32 @@ def test_the_worse_of_two_states_wins():
     assert ClockState.SYNCED | ClockState.HOLDOVER is ClockState.HOLDOVER
     assert ClockState.UNSET | ClockState.SYNCED is ClockState.UNSET
     assert ClockState.SYNCED | ClockState.SYNCED is ClockState.SYNCED
+
+
+@pytest.mark.parametrize(
+    ("age_s", "is_synced", "was_synced"),
+    [
+        pytest.param(60, True, True, id="a minute ago"),
+        pytest.param(30_000, True, True, id="eight hours ago, as long as the kernel trusts it"),
+        pytest.param(-1, True, True, id="the answer itself set the clock back"),
+        pytest.param(40_000, False, True, id="half a day ago"),
+        pytest.param(None, False, False, id="never since the last boot"),
+    ],
+)
+def test_where_the_kernel_may_not_be_asked_the_last_answer_of_a_time_server_tells(
+    age_s, is_synced, was_synced, tmp_path, monkeypatch
+):
+    class Forbidden:
+        def adjtimex(self, kernel):
+            ctypes.set_errno(errno.EPERM)
+            return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Forbidden())
+    monkeypatch.setattr(LinuxClock, "TIMESYNC_FLAG", tmp_path / "synchronized")
+    if age_s is not None:
+        (tmp_path / "synchronized").touch()
+        os.utime(tmp_path / "synchronized", (time.time() - age_s,) * 2)
+    assert (LinuxClock().is_synced(), LinuxClock().was_synced()) == (is_synced, was_synced)
 
 
 def test_the_real_machine_answers():

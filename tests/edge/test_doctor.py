@@ -15,6 +15,7 @@ import pytest
 import edge.machine
 from calibration import Calibration, Verdict
 from calibration.drift import Reference
+from edge.assembly import followed_part
 from edge.doctor import Check, State, examine
 from edge.domain import Pixels
 from edge.errors import BadInput
@@ -23,7 +24,7 @@ from edge.status_socket import StatusSocket
 from tests.support.certificates import make_authority, tls_broker
 from tests.support.clips import cut_off, write_clip
 from tests.support.mosquitto import Mosquitto
-from tests.support.street import LONG_AGO, MADE, STREET, demo_calibration
+from tests.support.street import LONG_AGO, MADE, STREET, demo_calibration, shortened_street
 from tests.support.turning import Turner, a_turn
 
 SECRET = "marker-secret"
@@ -35,6 +36,7 @@ class SetUp:
 
     folder: Path
     broker: Mosquitto
+    street: Path
     keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class SetUp:
         self.keys = {
             "site.city": '"hilversum"',
             "site.device": '"hvs-0042"',
-            "source.url": f'"{STREET}"',
+            "source.url": f'"{self.street}"',
             "calibration.file": '"cal.json"',
             "model.name": '"nanodet-416x256-int8"',
             "mqtt.url": f'"{self.broker.url}"',
@@ -56,7 +58,7 @@ class SetUp:
         (self.folder / name).write_text(text)
         (self.folder / name).chmod(mode)
 
-    def clip(self, change: Callable[[Pixels], Pixels], *, rate_hz: float = 20.0, frames: int = 60) -> None:
+    def clip(self, change: Callable[[Pixels], Pixels], *, rate_hz: float = 20.0, frames: int = 52) -> None:
         """The bundled street, every picture changed."""
         with VideoFile(STREET) as street:
             writer = cv2.VideoWriter(
@@ -93,9 +95,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def short_street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled street, as long as a rate and a drift take to be seen: every examination reads all of it."""
+    return shortened_street(tmp_path_factory.mktemp("street") / "street.mp4", frames=52)
+
+
 @pytest.fixture
-def device(tmp_path: Path, broker: Mosquitto) -> SetUp:
-    return SetUp(tmp_path, broker)
+def device(tmp_path: Path, broker: Mosquitto, short_street: Path, monkeypatch: pytest.MonkeyPatch) -> SetUp:
+    monkeypatch.setattr("edge.doctor.camera.PATIENCE_S", 2.0)  # for a camera that never comes
+    return SetUp(tmp_path, broker, short_street)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +194,37 @@ def frozen(device: SetUp) -> None:
     with VideoFile(STREET) as street:
         still = next(street.frames()).image_bgr
     device.clip(lambda picture: still)
+
+
+def sky() -> int:
+    """Row at which the part that matters begins."""
+    top = followed_part(demo_calibration())[1]
+    assert top > 60
+    return top
+
+
+def dark_road_under_a_bright_sky(device: SetUp) -> None:
+    top = sky()
+
+    def change(picture: Pixels) -> Pixels:
+        changed = np.asarray(picture * 0.25, dtype=np.uint8)
+        changed[:top] = 250
+        return changed
+
+    device.clip(change)
+
+
+def blurred_road_under_a_sharp_sky(device: SetUp) -> None:
+    top = sky()
+    stripes = np.zeros((top, 960, 3), dtype=np.uint8)
+    stripes[:, ::8], stripes[:, 1::8] = 200, 200
+
+    def change(picture: Pixels) -> Pixels:
+        changed = np.asarray(cv2.GaussianBlur(picture, (0, 0), 4.0), dtype=np.uint8)
+        changed[:top] = stripes
+        return changed
+
+    device.clip(change)
 
 
 def other_size(device: SetUp) -> None:
@@ -309,6 +349,8 @@ def old_protocol(device: SetUp) -> None:
         (dark, "exposure", "warn", "too dark", "more exposure"),
         (burnt_out, "exposure", "warn", "too bright", "less exposure"),
         (unfocused, "sharpness", "warn", "out of focus", "focus it"),
+        (dark_road_under_a_bright_sky, "exposure", "warn", "too dark", "more exposure"),
+        (blurred_road_under_a_sharp_sky, "sharpness", "warn", "out of focus", "focus it"),
         (frozen, "picture", "warn", "may be frozen", "switch it off and on"),
         (other_size, "image size", "fail", "calibrated for 960x540, the source gives 640x480", "set the camera back"),
         (turned_camera, "drift", "fail", "does not stand as calibrated", "turn it back"),
@@ -340,6 +382,23 @@ def test_what_is_broken_is_named_with_its_next_step(
     break_it(device)
     check = device.examined()[name]
     assert (check.state.value, says in check.says, next_step in check.next) == (state, True, True), check
+
+
+def test_a_sky_that_is_burnt_out_and_blurred_is_no_fault(device: SetUp) -> None:
+    top = sky()
+
+    def change(picture: Pixels) -> Pixels:
+        changed = picture.copy()
+        changed[: top // 2] = 255
+        return changed
+
+    device.clip(change)
+    found = device.examined()
+    assert found["exposure"].state is State.OK, found["exposure"]
+    assert found["exposure"].says.endswith("(around the road)")
+    assert found["sharpness"].state is State.OK, found["sharpness"]
+    (device.folder / "cal.json").unlink()
+    assert "burnt out (the whole picture)" in device.examined()["exposure"].says.replace(", 0% black", "")
 
 
 @pytest.mark.parametrize(("temperature", "state"), [(60, "ok"), (78, "warn"), (85, "fail")])

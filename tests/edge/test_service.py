@@ -16,7 +16,7 @@ from edge.clock import ClockState
 from edge.domain import CameraState, Direction, Flag, Passage, WindowAggregate
 from edge.errors import OutboxUnwritable
 from edge.outbox import Outbox
-from edge.publish.payload import Status, StatusReason
+from edge.publish.payload import Health, Status, StatusReason
 from edge.service import CAMERA_REASONS, MANY_SURPRISES
 from tests.support.builders import MORNING, S, a_passage, utc_ns
 from tests.support.simulated import SimulatedClock, SimulatedStreet, a_device, held
@@ -244,6 +244,66 @@ def test_an_unwritable_outbox_is_an_error_of_its_own(tmp_path: Path, monkeypatch
         assert outbox.epoch == epoch
         assert outbox.set_aside is None
         assert outbox.restored().windows == {"next_ordinal": 8, "slots": []}
+
+
+# ------------------------------------------------------------------------------------------------------ heat and power
+
+
+@pytest.mark.parametrize(
+    ("firmware", "millidegrees", "reasons"),
+    [
+        pytest.param("1", "50000", {StatusReason.UNDERVOLTAGE}, id="under-voltage now"),
+        pytest.param("2", "50000", {StatusReason.HOT}, id="frequency capped now"),
+        pytest.param("4", "50000", {StatusReason.HOT}, id="throttled now"),
+        pytest.param("8", "50000", {StatusReason.HOT}, id="soft temperature limit now"),
+        pytest.param("5000d", "50000", {StatusReason.HOT, StatusReason.UNDERVOLTAGE}, id="both now"),
+        pytest.param("50000", "50000", set(), id="both, but earlier"),
+        pytest.param("0", "82000", {StatusReason.HOT}, id="82 degrees"),
+        pytest.param("0", "81000", set(), id="81 degrees"),
+        pytest.param(None, "85000", {StatusReason.HOT}, id="no Raspberry Pi, 85 degrees"),
+        pytest.param("no number", "no number", set(), id="files that say nothing"),
+    ],
+)
+def test_heat_and_a_weak_supply_are_told_as_long_as_they_last(
+    firmware: str | None, millidegrees: str, reasons: set[StatusReason], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    throttled, zone = tmp_path / "get_throttled", tmp_path / "temp"
+    monkeypatch.setattr("edge.machine.THROTTLED", throttled)
+    monkeypatch.setattr("edge.machine.THERMAL_ZONE", zone)
+    told: list[tuple[float, set[StatusReason]]] = []
+    health: list[Health] = []
+    clock = SimulatedClock()
+
+    def look(at_s: float, stop: threading.Event) -> None:
+        is_strained = 100 <= at_s < 500
+        zone.write_text(f"{millidegrees if is_strained else 50_000}\n")
+        if firmware is not None:
+            throttled.write_text(f"{firmware if is_strained else 0}\n")
+
+    with a_device(tmp_path, SimulatedStreet(cars(12), clock, until_s=700.0), clock, lab_slot_s=300) as (device, run):
+        tell = device.publisher.tell
+
+        def telling(fact: Any) -> None:
+            if isinstance(fact, Status):
+                told.append((clock.now_ns / S, set(fact.reasons)))
+            if isinstance(fact, Health):
+                health.append(fact)
+            tell(fact)
+
+        monkeypatch.setattr(device.publisher, "tell", telling)
+        run(look)
+        assert held(device) == 12, "strain costs nobody"
+    strained = [(at_s, said) for at_s, said in told if said & {StatusReason.HOT, StatusReason.UNDERVOLTAGE}]
+    assert [said for _, said in strained] == ([reasons] if reasons else [])
+    if reasons:
+        assert strained[0][0] == pytest.approx(100, abs=11)
+        assert told[-1][0] == pytest.approx(500, abs=11)
+        assert not told[-1][1] & {StatusReason.HOT, StatusReason.UNDERVOLTAGE}
+    hot, cool = health  # after 300 and 600 s
+    assert hot.temperature_c == (int(millidegrees) // 1000 if millidegrees.isdigit() else None)
+    is_throttled = firmware in ("1", "2", "4", "8", "5000d")
+    assert hot.throttled == (None if firmware in (None, "no number") else is_throttled)
+    assert cool.temperature_c == 50
 
 
 # ------------------------------------------------------------------------------------------------------------ systemd

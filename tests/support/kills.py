@@ -275,7 +275,7 @@ def _die_soon(wait_s: float) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _File:
+class CountsOnDisk:
     """What the file of the outbox holds; rows of the queue never change their counts, so each is read once."""
 
     def __init__(self, path: Path) -> None:
@@ -330,7 +330,14 @@ def _one(passage: Passage) -> Counts:
 
 
 def lives(
-    folder: Path, broker: Mosquitto, account: Account, *, days: float, seed: int, file: _File, traffic: list[Passage]
+    folder: Path,
+    broker: Mosquitto,
+    account: Account,
+    *,
+    days: float,
+    seed: int,
+    file: CountsOnDisk,
+    traffic: list[Passage],
 ) -> Iterator[float]:
     """Lives and deaths until the days are over; yields the simulated instant after each. [s]"""
     chance = random.Random(seed)
@@ -344,7 +351,7 @@ def lives(
         yield now_s
 
 
-def _settle_account(account: Account, life: Life, certain: set[int], perhaps: set[int], file: _File) -> None:
+def _settle_account(account: Account, life: Life, certain: set[int], perhaps: set[int], file: CountsOnDisk) -> None:
     traffic = life._traffic
     sure = account.kept + sum((_one(traffic[number]) for number in certain), Counter())
     more = sure + sum((_one(traffic[number]) for number in perhaps), Counter())
@@ -381,7 +388,7 @@ def a_week_of_kills(
         passage
         for _, passage in passages(first_day="2026-11-23", days=int(days) + 1, motor_a_day=motor_a_day, seed=seed)
     ]
-    account, file = Account(), _File(folder / "outbox.sqlite")
+    account, file = Account(), CountsOnDisk(folder / "outbox.sqlite")
     with Mosquitto(folder / "broker", persistent=True) as broker, Subscriber(broker.port, "snellius/#") as platform:
         now_s = 0.0
         for now_s in lives(folder, broker, account, days=days, seed=seed, file=file, traffic=traffic):

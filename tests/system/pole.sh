@@ -22,7 +22,7 @@ fi
 rm -rf "$root/opt/snellius" "$root/etc/snellius" "$root/var/lib/snellius" "$root/trial"
 mkdir -p "$root/trial/wheels"
 
-echo "== the wheels, and two later versions: a good one and one whose model is broken"
+echo "== the wheels, and four later versions: a good one and three that ail, each at another moment"
 $python -m pip --disable-pip-version-check download --quiet --dest "$work/wheels" --constraint requirements.lock \
     --only-binary=:all: --python-version 3.11 \
     $($python -c 'import tomllib; print(*(each.partition(">")[0].partition(";")[0] for each in
@@ -37,7 +37,17 @@ folder = Path(sys.argv[1])
 subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], check=True)
 (wheel,) = folder.glob("*.whl")
 changed(wheel, folder, version="0.1.1")
+def but(place, what, instead):
+    text = Path(place).read_text()
+    assert text.count(what) == 1, (place, what)
+    return {place: text.replace(what, instead)}
 changed(wheel, folder, version="0.1.2", **{"models/catalogue.toml": "[broken"})
+index = '        "CREATE INDEX waiting ON queue (sent, seq, row)",\n    ),\n'
+changed(wheel, folder, version="0.1.3",  # changes the outbox, then fails to start
+        **but("edge/outbox.py", index, index + '    ("ALTER TABLE queue ADD COLUMN colour TEXT",),\n'),
+        **but("edge/service.py", "        device.publisher.start()\n", "        raise SystemExit('a fault')\n"))
+changed(wheel, folder, version="0.1.4",  # starts, says that it is ready, and falls with the first frame
+        **but("edge/service.py", 'log.info("measuring")', "raise SystemExit('a fault')"))
 demo_calibration().save(folder / "calibration.json")
 (folder / "street.mp4").write_bytes(STREET.read_bytes())
 END
@@ -63,6 +73,10 @@ cd /
 held() { if eval "$2"; then echo "ok    $1"; else echo "FAIL  $1"; echo 1 > /trial/failed; fi; }
 soon() { for _ in $(seq "${3:-240}"); do eval "$2" > /dev/null 2>&1 && break; sleep 1; done; held "$1" "$2"; }
 measures() { snellius status --json | grep -q '"frames_per_s": [1-9]'; }
+told() { snellius status --json | python3 -c "import json, sys; print(json.load(sys.stdin)$1)"; }
+colours() { python3 -c "import sqlite3; print([row[1] for row in sqlite3.connect('file:/var/lib/snellius/outbox.sqlite?immutable=1', uri=True).execute('PRAGMA table_info(queue)')])"; }
+asks() { systemd-run --quiet --wait --pipe -p User=snellius -p SystemCallErrorNumber=EPERM "$@" /opt/snellius/current/bin/python -c \
+    'import ctypes; raise SystemExit(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(400)) < 0)'; }
 pid() { systemctl show -p MainPID --value snellius; }
 find / -xdev -not -path '/proc/*' -not -path '/trial/*' | sort > /trial/before
 
@@ -90,10 +104,22 @@ held "an upgrade to a good version"            'snellius install /trial/snellius
 soon "it measures with it"                     'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
 held "an upgrade to a broken version is refused" '! snellius install /trial/snellius-0.1.2-*.whl'
 soon "and the good one measures again"         'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
+windows=$(told '["queue"]')
+held "an upgrade that changes the outbox and does not start is taken back" '! snellius install /trial/snellius-0.1.3-*.whl'
+soon "the good one measures again"             'measures && [ "$(told "[\"version\"]")" = 0.1.1 ]'
+held "on the outbox that the other one changed, with all its windows" 'colours | grep -q colour && [ "$(told "[\"queue\"]")" -ge "$windows" ] && [ ! -e /var/lib/snellius/*.damaged ]'
+held "an upgrade that falls after it has started is taken back" '! snellius install /trial/snellius-0.1.4-*.whl'
+soon "and the good one measures again"         'measures && [ "$(told "[\"version\"]")" = 0.1.1 ]'
+held "ProtectClock= forbids to ask whether the clock is right" '! asks -p ProtectClock=yes'
+held "the calls that clock.conf lets through answer" 'asks -p CapabilityBoundingSet= -p NoNewPrivileges=yes -p SystemCallFilter=@system-service -p "SystemCallFilter=~@privileged @resources" -p "SystemCallFilter=adjtimex clock_adjtime clock_adjtime64"'
+held "without timesyncd the kernel is asked"   '[ -e /etc/systemd/system/snellius.service.d/55-clock.conf ]'
 held "nothing of a secret in the journal"      '! journalctl -b | grep -q marker-secret'
 held "uninstall, the state kept"               'snellius uninstall --keep-state && [ -e /var/lib/snellius/outbox.sqlite ] && [ -e /etc/snellius/snellius.toml ]'
-held "install again goes on with it"           'python3 $(echo /trial/snellius-0.1.1-*.whl)/edge install && systemctl -q is-active snellius'
+touch /usr/lib/systemd/systemd-timesyncd       # as on a Raspberry Pi and a Jetson: the strictest walls
+held "install again goes on with it"           'python3 $(echo /trial/snellius-0.1.1-*.whl)/edge install --camera network && systemctl -q is-active snellius'
+held "with the strictest walls"                '[ ! -e /etc/systemd/system/snellius.service.d/55-clock.conf ] && [ ! -e /etc/systemd/system/snellius.service.d/50-camera.conf ] && systemctl show -p PrivateDevices,ProtectClock snellius | grep -c =yes | grep -q 2'
 soon "it measures"                             measures
+rm /usr/lib/systemd/systemd-timesyncd
 held "uninstall"                               'snellius uninstall --force'
 find / -xdev -not -path '/proc/*' -not -path '/trial/*' | sort > /trial/after
 left=$(comm -13 /trial/before /trial/after | grep -Ev '^/(var/log|var/lib/systemd|var/tmp|tmp|run|dev|sys|root)/|^/etc/(sub)?[a-z]+-$|^/etc/.pwd.lock$')
@@ -116,7 +142,7 @@ mkdir -p "$root/etc/systemd/system/graphical.target.wants"
 ln -sf ../trial.service "$root/etc/systemd/system/graphical.target.wants/trial.service"
 
 echo "== a boot"
-timeout 1800 systemd-nspawn --quiet --directory "$root" --register=no --keep-unit --private-network \
+timeout 3000 systemd-nspawn --quiet --directory "$root" --register=no --keep-unit --private-network \
     --system-call-filter="adjtimex clock_adjtime" --boot \
     > "$work/boot.log" 2>&1 || true
 cat "$root/trial/said"
