@@ -148,6 +148,8 @@ class Reference:
         Returns:
             None when the pictures have too few corners that stand still.
         """
+        if all(picture.min() == picture.max() for picture in pictures):
+            return None  # darkness or a covered lens: not worth a second of looking for corners
         greys = np.stack([smoothed(picture) for picture in pictures])
         middle = np.median(greys, axis=0).astype(np.float32)
         allowed = np.full(middle.shape, 255, dtype=np.uint8)

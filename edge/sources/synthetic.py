@@ -91,6 +91,7 @@ class SyntheticRoad:
         self.frame_count = len(times_s)
         self._camera = camera
         self._vehicles = tuple(vehicles)
+        self._sizes_m = np.array([[v.length_m, v.width_m, v.height_m] for v in vehicles]).reshape(-1, 3)
         self._times_s = np.asarray(times_s, dtype=np.float64)
         self._origin_m = np.asarray(origin_m, dtype=np.float64)
         self._axis = np.asarray(axis, dtype=np.float64) / np.hypot(*axis)
@@ -129,22 +130,20 @@ class SyntheticRoad:
         """What a detector with the chosen noise sees in a frame of this road."""
         noise = np.random.default_rng((self._seed, frame.captured_ns))
         time_s = float(self._times_s[0]) + frame.captured_ns / 1e9
-        boxes, labels = [], []
-        for vehicle in self._vehicles:
-            box = self._box(vehicle, time_s) + noise.normal(0.0, self._box_sigma_px, 4)
-            box = np.clip(box, -0.5, np.tile(self.size_px, 2) - 0.5)  # NaN stays NaN and is no box
-            if min(box[2] - box[0], box[3] - box[1]) >= MIN_VISIBLE_PX:
-                boxes.append(box)
-                labels.append(vehicle.road_user.label)
-        if not boxes:
+        boxes = self._boxes(time_s) + noise.normal(0.0, self._box_sigma_px, (len(self._vehicles), 4))
+        boxes = np.clip(boxes, -0.5, np.tile(self.size_px, 2) - 0.5)  # NaN stays NaN and is no box
+        seen = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= MIN_VISIBLE_PX)
+        if not len(seen):
             return Detections.none()
-        return Detections(np.array(boxes), np.full(len(boxes), self._score), np.array(labels, dtype=np.intp))
+        labels = np.array([self._vehicles[row].road_user.label for row in seen], dtype=np.intp)
+        return Detections(boxes[seen], np.full(len(seen), self._score), labels)
 
-    def _box(self, vehicle: ScriptedVehicle, time_s: float) -> Floats:
-        """Bounds of the projected cuboid, NaN when a corner cannot be seen, shape (4,). [px]"""
-        size_m = np.array([vehicle.length_m, vehicle.width_m, vehicle.height_m])
-        along, left, up = (_CORNERS * size_m + [vehicle.along_m(time_s), vehicle.lateral_m, 0.0]).T
+    def _boxes(self, time_s: float) -> Floats:
+        """Bounds of the projected cuboids, NaN where a corner cannot be seen, shape (vehicles, 4). [px]"""
+        places_m = np.array([[each.along_m(time_s), each.lateral_m] for each in self._vehicles]).reshape(-1, 2)
+        along, left, up = np.moveaxis(_CORNERS * self._sizes_m[:, None], -1, 0)
+        along, left = along + places_m[:, :1], left + places_m[:, 1:]
         across = np.array([-self._axis[1], self._axis[0]])  # left of the axis
-        ground_m = self._origin_m + along[:, None] * self._axis + left[:, None] * across
-        corners_px = self._camera.project(np.column_stack([ground_m, up]))
-        return np.concatenate([corners_px.min(axis=0), corners_px.max(axis=0)])
+        ground_m = self._origin_m + along[..., None] * self._axis + left[..., None] * across
+        corners_px = self._camera.project(np.concatenate([ground_m, up[..., None]], axis=-1))
+        return np.concatenate([corners_px.min(axis=1), corners_px.max(axis=1)], axis=-1)

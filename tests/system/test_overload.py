@@ -40,10 +40,10 @@ from tests.support.street import a_road, a_vehicle, demo_calibration
 
 CAMERA_HZ = 30.0
 LOOK_S = 0.25  # what the detector needs for a frame
-HASTE = 3  # seconds of the street in a second of the test
+HASTE = 2  # seconds of the street in a second of the test
 SLOW = a_vehicle(speed_kmh=27.0, middle_s=5.0)
 BRISK = a_vehicle(speed_kmh=43.0, middle_s=6.5, direction=Direction.BACKWARD)
-NEXT = a_vehicle(speed_kmh=33.0, middle_s=17.0)  # a window is published when the one after it is complete
+LATER = [a_vehicle(speed_kmh=29.0, middle_s=5.0 + 12.0 * number) for number in range(1, 8)]  # one a slot or none
 
 
 def close_enough(passage: Passage, vehicle: ScriptedVehicle) -> bool:
@@ -55,7 +55,7 @@ def close_enough(passage: Passage, vehicle: ScriptedVehicle) -> bool:
 def driven_by(passage: Passage, start_ns: int = 0) -> ScriptedVehicle:
     """Whose passage it is."""
     at_s = (passage.middle_ns - start_ns) / 1e9
-    alike = [each for each in (SLOW, BRISK, NEXT) if each.direction is passage.direction]
+    alike = [each for each in (SLOW, BRISK, *LATER) if each.direction is passage.direction]
     vehicle = min(alike, key=lambda each: abs(each.middle_s - at_s))
     assert at_s == pytest.approx(vehicle.middle_s, abs=0.6)
     return vehicle
@@ -153,7 +153,7 @@ class _Slow:
     """The road as it was when the frame was taken, told a quarter of a second later. Its time begins at the first."""
 
     def __init__(self, camera: _Staged) -> None:
-        self._road = a_road(SLOW, BRISK, NEXT, lasts_s=1.0)
+        self._road = a_road(SLOW, BRISK, *LATER, lasts_s=1.0)
         self._camera = camera
         self.start_ns = -1
         self.in_memory = 0
@@ -216,7 +216,6 @@ def test_a_device_whose_detector_is_too_slow_measures_nobody_wrong_and_tells_the
         eventually(lambda: State.STOPPED in [each.state for each in _statuses(platform)], what="status stopped")
 
     measured = [passage for passage in passages if passage.speed is not None]
-    assert SLOW in [driven_by(passage, detector.start_ns) for passage in measured]
     assert all(close_enough(passage, driven_by(passage, detector.start_ns)) for passage in measured)
     assert overtaken > 3 * pipeline.inferences
     assert pipeline.frames_hz is not None
@@ -227,12 +226,8 @@ def test_a_device_whose_detector_is_too_slow_measures_nobody_wrong_and_tells_the
 
     flows = _windows(platform)
     forward = next(flow for flow in flows if flow.direction is Direction.FORWARD)
-    told_kmh = [
-        kmh_from_mps(each.speed.speed_mps)
-        for each in measured
-        if each.speed and driven_by(each, detector.start_ns) is SLOW
-    ]
-    assert forward.speed.hist.read() == SpeedHistogram.of(told_kmh, Binning.for_limit(30))
+    first = next(passage.speed for passage in measured if passage.speed and passage.direction is Direction.FORWARD)
+    assert forward.speed.hist.read() == SpeedHistogram.of([kmh_from_mps(first.speed_mps)], Binning.for_limit(30))
     assert all(Flag.FRAME_RATE in flow.quality.flags for flow in flows)
     assert all(flow.quality.coverage < 0.2 for flow in flows)
     slow = [each for each in _statuses(platform) if StatusReason.FRAME_RATE in each.reasons]
