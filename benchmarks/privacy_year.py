@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from calibration.units import kmh_from_mps
-from edge.domain import DayMix, Direction, Passage, SpeedHistogram, WindowAggregate, traffic_day
+from edge.domain import DayMix, Direction, Floats, Passage, SpeedHistogram, WindowAggregate, traffic_day
 from tests.support.builders import BINNING, HILVERSUM
 from tests.support.traffic import SLOT_S, Told, passages, told
 
@@ -57,7 +57,7 @@ class Street:
                 self.by_slot[passage.direction, utc_ns // (SLOT_S * 10**9)] += 1
             yield utc_ns, passage
 
-    def delays_h(self, window: WindowAggregate, sent_utc_ns: int) -> np.ndarray:
+    def delays_h(self, window: WindowAggregate, sent_utc_ns: int) -> Floats:
         """From passing to leaving the device, for every vehicle of a window. [h]"""
         times_ns = self.times_ns[window.direction]
         inside = times_ns[

@@ -202,7 +202,9 @@ def _passages(
 ) -> Iterator[tuple[float | None, float | None, str | None, int]]:
     """Speed, sigma, reason and samples of every passage that the product makes of one vehicle."""
     reach_s = REACH_M / drive.speed_mps
-    times = drive.middle_s + rng.uniform(0.0, 1.0 / rate_hz) + np.arange(-reach_s, reach_s, 1.0 / rate_hz)
+    times = (
+        drive.middle_s + rng.uniform(0.0, 1.0 / rate_hz) + np.arange(-reach_s, reach_s, 1.0 / rate_hz, dtype=np.float64)
+    )
     exact = boxes_of(pole.camera, solid, drive, times)
     seen = np.isfinite(exact).all(axis=1)
     taken = [

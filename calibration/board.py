@@ -238,7 +238,8 @@ class _Fitted:
         for view, turn, shift in zip(views, turns, shifts):
             projected, jacobian = cv2.projectPoints(points[view.numbers], turn, shift, matrix, distortion)
             misses = view.pixels - np.asarray(projected, dtype=np.float64).reshape(-1, 2)
-            pose, rest = np.asarray(jacobian[:, :6]), np.asarray(jacobian[:, 6:15])
+            slopes = np.asarray(jacobian, dtype=np.float64)
+            pose, rest = slopes[:, :6], slopes[:, 6:15]
             by_lens = np.column_stack((focal * (rest[:, 0] + rest[:, 1]), rest[:, 2:]))[:, solved]
             # Schur complement: what the view tells about the lens once its own pose is free
             free = by_lens - pose @ np.linalg.lstsq(pose, by_lens, rcond=None)[0]

@@ -178,7 +178,9 @@ def _each(straight: Floats, by_pixel: Floats, lines: StraightLines) -> Iterator[
 
 def _best_line(straight: Floats, by_pixel: Floats, sigma_px: Floats) -> _Line:
     """The line that is nearest to the clicks, in pixels of the distorted picture."""
-    weights, middle, across = 1 / sigma_px**2, np.zeros(2), np.zeros(2)
+    weights = 1 / sigma_px**2
+    middle: Floats = np.zeros(2)
+    across: Floats = np.zeros(2)
     for _ in range(_TURNS):
         middle = weights @ straight / weights.sum()
         apart = straight - middle

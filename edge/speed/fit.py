@@ -245,7 +245,7 @@ def _minimise(
     problem: _Problem, mean: Floats, sigma: Floats
 ) -> tuple[Floats, tuple[Floats, Floats, Floats], Floats, float]:
     """Levenberg-Marquardt over standardised parameters, re-weighted at every step."""
-    z = np.zeros(N_PARAMETERS)
+    z: Floats = np.zeros(N_PARAMETERS)
     here = _linearised(problem, mean, sigma, z)
     damping = 1e-3
     weights, scale = _weigh(here[0])

@@ -275,7 +275,7 @@ def boxes_of(camera: Camera, solid: Solid, drive: Drive, times_s: Floats) -> Flo
     finite = np.nan_to_num(pixels, nan=0.0)
     low = np.where((finite < -0.5).any(axis=1), -0.5, low)  # what goes on outside is cut at the border
     high = np.where((finite > edge).any(axis=1), edge, high)
-    boxes = np.concatenate([low, high], axis=1)
+    boxes: Floats = np.concatenate([low, high], axis=1)
     boxes[~shown.any(axis=1) | ((high - low).min(axis=1) < MIN_PX)] = np.nan
     return boxes
 
@@ -377,7 +377,7 @@ def a_trajectory(
         rng: For the noise.
     """
     reach_s = 30.0 / max(drive.speed_mps, 3.0)
-    times_s = drive.middle_s + np.arange(-reach_s, reach_s, 1.0 / rate_hz)
+    times_s = drive.middle_s + np.arange(-reach_s, reach_s, 1.0 / rate_hz, dtype=np.float64)
     exact = boxes_of(camera or plane.camera, solid, drive, times_s)
     seen = np.isfinite(exact).all(axis=1)
     drawn = noise.on(exact[seen], times_s[seen], rng or np.random.default_rng(0))

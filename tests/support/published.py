@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-import numpy as np
-
 from edge.clock import ClockState, utc_ns_of
 from edge.domain import (
     Binning,
     DayMix,
     Direction,
+    Floats,
     PrivacyRule,
     Provenance,
     Queued,
@@ -103,7 +102,7 @@ def following(begin: datetime, days: int) -> datetime:
     return (begin.replace(tzinfo=None) + timedelta(days=days)).replace(tzinfo=begin.tzinfo)
 
 
-def counts_of(speeds_kmh: np.ndarray, limit_kmh: int = 30) -> list[int]:
+def counts_of(speeds_kmh: Floats, limit_kmh: int = 30) -> list[int]:
     """Vehicles in (under, bins …, over)."""
     histogram = SpeedHistogram.of(speeds_kmh.tolist(), Binning.for_limit(limit_kmh))
     return [histogram.under, *histogram.counts, histogram.over]

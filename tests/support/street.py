@@ -50,7 +50,7 @@ def a_road(
     return SyntheticRoad(
         camera=calibration.plane.camera,
         vehicles=vehicles,
-        times_s=np.arange(0.0, lasts_s, 1.0 / rate_hz),
+        times_s=np.arange(0.0, lasts_s, 1.0 / rate_hz, dtype=np.float64),
         origin_m=(float(middle[0]), float(middle[1])),
         axis=(float(site.axis[0]), float(site.axis[1])),
         box_sigma_px=box_sigma_px,
