@@ -71,7 +71,7 @@ cat > "$root/trial/inside.sh" <<'END'
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=/trial/wheels PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 cd /
 held() { if eval "$2"; then echo "ok    $1"; else echo "FAIL  $1"; echo 1 > /trial/failed; fi; }
-soon() { for _ in $(seq "${3:-240}"); do eval "$2" > /dev/null 2>&1 && break; sleep 1; done; held "$1" "$2"; }
+soon() { end=$((SECONDS + ${3:-240})); until eval "$2" > /dev/null 2>&1 || [ $SECONDS -gt $end ]; do sleep 1; done; held "$1" "$2"; }
 measures() { snellius status --json | grep -q '"frames_per_s": [1-9]'; }
 told() { snellius status --json | python3 -c "import json, sys; print(json.load(sys.stdin)$1)"; }
 colours() { python3 -c "import sqlite3; print([row[1] for row in sqlite3.connect('file:/var/lib/snellius/outbox.sqlite?immutable=1', uri=True).execute('PRAGMA table_info(queue)')])"; }
@@ -104,6 +104,9 @@ held "an upgrade to a good version"            'snellius install /trial/snellius
 soon "it measures with it"                     'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
 held "an upgrade to a broken version is refused" '! snellius install /trial/snellius-0.1.2-*.whl'
 soon "and the good one measures again"         'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
+printf 'marker-secret-2\n' > /etc/snellius/credentials/mqtt-password; systemctl restart snellius
+held "a secret is changed by a file and a restart" 'grep -q marker-secret-2 /run/credentials/snellius.service/mqtt-password'
+soon "it measures with it"                     measures
 windows=$(told '["queue"]')
 held "an upgrade that changes the outbox and does not start is taken back" '! snellius install /trial/snellius-0.1.3-*.whl'
 soon "the good one measures again"             'measures && [ "$(told "[\"version\"]")" = 0.1.1 ]'

@@ -125,7 +125,7 @@ def changed(wheel: Path, folder: Path, *, version: str, **files: str) -> Path:
 
 def settle(root: FreshRoot, folder: Path) -> None:
     """Settings, a secret and a short clip, as a technician leaves them."""
-    root.put("etc/snellius/street.mp4", shortened_street(folder / "street.mp4", frames=60).read_bytes(), 0o644)
+    root.put("etc/snellius/street.mp4", shortened_street(folder / "street.mp4", frames=30).read_bytes(), 0o644)
     demo_calibration().save(folder / "cal.json")
     root.put("etc/snellius/calibration.json", (folder / "cal.json").read_bytes())
     root.put("etc/snellius/credentials/mqtt-password", "marker-secret\n", 0o600)
