@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.evaluation import ROOT, Recording, Scorers, passages_of, size_of, surveyed
+from benchmarks.evaluation import ROOT, Looks, Scorers, passages_of, size_of, surveyed
 from models import Model
 
 VIDEO = (".mp4", ".avi")
@@ -24,7 +24,7 @@ def measure(folder: Path, scorers: Scorers, models: list[Model], *, keep: Path |
         folder: Holds the clips and ``events.csv``.
         scorers: Of the evaluation set.
         models: The detectors to measure with, one after the other.
-        keep: Folder for detections, see :meth:`Recording.of`.
+        keep: Folder for detections, see :class:`Looks`.
 
     Returns:
         The scorer's figures of each model and clip; None of nothing.
@@ -43,7 +43,8 @@ def measure(folder: Path, scorers: Scorers, models: list[Model], *, keep: Path |
                 continue
             survey, site, directions = parts
             calibration = surveyed(survey, site, size_of(clip))
-            passages = passages_of(Recording.of(clip, model, calibration, keep), calibration, clip=clip)
+            with Looks(clip, model, calibration, keep) as looks:
+                passages = passages_of(looks, calibration, clip=clip)
             scored = counted(scorers, clip, passages, events, directions)
             for direction, score in scored.items():
                 score["measured"] = sum(p["measured"] for p in passages if p["direction"] == direction)

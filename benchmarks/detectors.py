@@ -1,10 +1,11 @@
 """What matters of a detector here, for every model that runs here, on the exact boxes of rendered scenes.
 
-    python -m benchmarks.detectors SCENES [--clips CLIPS] [--model NAME]… [--keep DIR] [--no-times] [--json OUT]
+    python -m benchmarks.detectors SCENES [--clips CLIPS] [--model NAME]… [--every N] [--keep DIR] [--json OUT]
 
 Models are those of the catalogue whose file and runtime are here; one of one's own is entered with ``snellius models
-add`` first. Three tables: what a model costs and what the product makes of its boxes (speeds on the scenes, counts on
-the clips); whether it finds the vehicles, and how true the edges of their boxes are; what it calls them.
+add`` first. Three tables: what a model costs and what the product makes of its boxes, measured as the device would
+(speeds on the scenes, counts on the clips); whether it finds the vehicles in every frame (or one in N), and how true
+the edges of their boxes are; what it calls them. ``--every 0`` leaves the last two out.
 
 Boxes are those that the tracker gets. A true box (its visible part, where something hides the rest) and a seen one are
 the same when they overlap by :data:`SAME_BOX_IOU` or more, one to one, parked vehicles included. Edges are compared
@@ -19,7 +20,7 @@ import json
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import clips
-from benchmarks.evaluation import Recording, Scorers, cell, passages_of, scene_survey
+from benchmarks.evaluation import Recording, Scorers, cell, scene_survey
 from calibration import Calibration
 from edge.assembly import APPROACH_M
-from edge.cli.benching import Task
+from edge.cli.benching import Figures, Task
 from edge.cli.models_bench import in_its_own_process, runnable
 from edge.domain import Detections, Floats, RoadUser
 from edge.speed.estimator import MIN_BASELINE_M, MIN_SIGHTINGS
@@ -42,7 +43,6 @@ from models import Model, load_catalogue
 SAME_BOX_IOU = 0.4  # a rider overlaps a motorcycle with its rider by less than a car its true box
 HALF_SEEN = 0.5  # share of a vehicle in view; less, and nobody has to find it
 WHOLE = 0.98
-TIMED_S = 20.0  # of the first scene
 KINDS = {
     "car": "car",
     "van": "car",
@@ -257,17 +257,8 @@ def _noise(of_each: Sequence[Floats]) -> float:
 # ------------------------------------------------------------------------------------------------------- the product
 
 
-def speeds(
-    scorers: Scorers, truth: dict[str, Any], clip: Path, recording: Recording, calibration: Calibration
-) -> dict[str, Any]:
-    """What the product makes of the boxes, by the evaluation set's own scorer."""
-    score, _ = scorers.module("score_passages").score(truth, passages_of(recording, calibration, clip=clip))
-    names = ("true_passages", "measured", "false", "bias", "median_abs", "mean_abs", "worst", "class_right")
-    return {name: score.get(name) for name in names}
-
-
-def cost(model: Model, clip: Path, calibration: Calibration) -> dict[str, Any]:
-    """Time and memory in a process of its own, measured as the device would.
+def product(model: Model, truth_file: Path, calibration: Calibration) -> Figures:
+    """What a model costs and what the product makes of its boxes, in a process of its own.
 
     Raises:
         SystemExit: The model cannot be run.
@@ -275,12 +266,13 @@ def cost(model: Model, clip: Path, calibration: Calibration) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         saved = Path(scratch) / "calibration.json"
         calibration.save(saved)
-        found = in_its_own_process(
-            Task(model=model.name, clip=str(clip), calibration=str(saved), truth=None, seconds=TIMED_S)
+        task = Task(
+            model=model.name, clip=str(clip_of(truth_file)), calibration=str(saved), truth=str(truth_file), seconds=None
         )
+        found = in_its_own_process(task)
     if isinstance(found, str):
         raise SystemExit(f"{model.name}: {found}")
-    return {name: getattr(found, name) for name in ("looks", "ms_median", "ms_p95", "peak_mib", "busy", "joules")}
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- tables
@@ -288,29 +280,33 @@ def cost(model: Model, clip: Path, calibration: Calibration) -> dict[str, Any]:
 
 def print_product(told: dict[str, dict[str, Any]], scenes: Sequence[str]) -> None:
     """What a model costs and what the product makes of its boxes."""
-    table = Table("", "ms", "p95", "MiB", *(scene.partition("-")[0] for scene in scenes), "clips", box=None)
+    table = Table(
+        "", "ms", "p95", "cpu", "MiB", "busy", *(scene.partition("-")[0] for scene in scenes), "clips", box=None
+    )
     table.title = (
-        "ms, p95: of a look; MiB: most memory; scenes: measured of true, false, median, worst error in km/h;"
-        " clips: counted of true, false"
+        "ms, p95: of a look, on the first scene; cpu: its processor time, ms; MiB: most memory; busy: time"
+        " of measuring for the time of the scene;"
+        " scenes: measured of true, false, median, worst error in km/h; clips: counted of true, false"
     )
     for name, of in told.items():
-        costs = of["cost"] or {}
-        each = [
-            f"{score['measured']}/{score['true_passages']} {score['false']} {cell(score['median_abs'])}"
-            f" {cell(score['worst'])}"
-            for score in of["speeds"].values()
-        ]
+        first = next(iter(of["scenes"].values()))
         counts = [score for clip in of["clips"].values() for score in clip.values()]
-        counted = (
-            f"{sum(c['matched'] for c in counts)}/{sum(c['true'] for c in counts)} {sum(c['false'] for c in counts)}"
-        )
+        sums = {key: sum(count[key] for count in counts) for key in ("matched", "true", "false")}
         table.add_row(
             name,
-            *(cell(costs.get(key), digits) for key, digits in (("ms_median", 1), ("ms_p95", 1), ("peak_mib", 0))),
-            *each,
-            counted if counts else "–",
+            *(cell(first[key], 0) for key in ("ms_median", "ms_p95", "cpu_ms", "peak_mib")),
+            f"{first['busy']:.0%}",
+            *(_told_of(scene["against"]) for scene in of["scenes"].values()),
+            f"{sums['matched']}/{sums['true']} {sums['false']}" if counts else "–",
         )
     Console(width=160).print(table)
+
+
+def _told_of(against: dict[str, Any] | None) -> str:
+    if against is None:
+        return "–"
+    errors = " ".join(cell(against[key]) for key in ("median_kmh", "worst_kmh"))
+    return f"{against['measured']}/{against['vehicles']} {against['false']} {errors}"
 
 
 def print_boxes(told: dict[str, dict[str, Any]]) -> None:
@@ -336,6 +332,8 @@ def print_boxes(told: dict[str, dict[str, Any]]) -> None:
     )
     for name, of in told.items():
         boxes = of["boxes"]
+        if boxes is None:
+            return
         edges = [boxes["edges"][edge] for edge in ("bottom", "sides")]
         table.add_row(
             name,
@@ -357,7 +355,7 @@ def print_names(told: dict[str, dict[str, Any]]) -> None:
     """What it calls them."""
     table = Table("", "true", *LABELS, title="what a model calls the vehicles that it finds, % of views", box=None)
     for name, of in told.items():
-        for cls, called in of["boxes"]["called"].items():
+        for cls, called in (of["boxes"] or {"called": {}})["called"].items():
             views = sum(called.values())
             table.add_row(name, cls, *(_percent(called.get(label, 0) / views) if views else "–" for label in LABELS))
     Console(width=160).print(table)
@@ -380,7 +378,9 @@ def main() -> None:
         help="of the catalogue; repeatable (default: all that run here)",
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep detections here, and take those that are there")
-    parser.add_argument("--no-times", action="store_true", help="leave time and memory out")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="look for boxes in one of N frames; 0: in none"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures to this file")
     arguments = parser.parse_args()
     truth_files = sorted(arguments.folder.glob("*.truth.json"))
@@ -389,11 +389,9 @@ def main() -> None:
     scorers = Scorers.beside(arguments.folder)
     catalogue = load_catalogue()
     names, left_out = runnable(catalogue, arguments.model)
-    told: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        keep = arguments.keep or Path(scratch)
-        for name in names:
-            told[name] = _told(catalogue.find(name), truth_files, scorers, keep, has_times=not arguments.no_times)
+    told = {
+        name: _told(catalogue.find(name), truth_files, scorers, arguments.keep, every=arguments.every) for name in names
+    }
     if arguments.clips:
         counts = clips.measure(arguments.clips, scorers, [catalogue.find(name) for name in names], keep=arguments.keep)
         for name, of in (counts or {}).items():
@@ -408,22 +406,23 @@ def main() -> None:
 
 
 def _told(
-    model: Model, truth_files: Sequence[Path], scorers: Scorers, keep: Path, *, has_times: bool
+    model: Model, truth_files: Sequence[Path], scorers: Scorers, keep: Path | None, *, every: int
 ) -> dict[str, Any]:
     """One model on all scenes."""
     seen: list[Views] = []
-    scores: dict[str, Any] = {}
-    costs: dict[str, Any] | None = None
+    scenes: dict[str, Any] = {}
     for file in truth_files:
-        clip = file.with_name(file.name.replace(".truth.json", ".mp4"))
         truth = json.loads(file.read_text(encoding="utf-8"))
         calibration = scene_survey(scorers, file)
-        recording = Recording.of(clip, model, calibration, keep)
-        seen.append(views_of(truth, recording))
-        scores[truth["name"]] = speeds(scorers, truth, clip, recording, calibration)
-        if has_times and file == truth_files[0]:
-            costs = cost(model, clip, calibration)
-    return {"cost": costs, "speeds": scores, "clips": {}, "boxes": figures(seen)}
+        scenes[truth["name"]] = asdict(replace(product(model, file, calibration), samples=[]))
+        if every:
+            seen.append(views_of(truth, Recording.of(clip_of(file), model, calibration, keep, every=every)))
+    return {"scenes": scenes, "clips": {}, "boxes": figures(seen) if seen else None}
+
+
+def clip_of(truth_file: Path) -> Path:
+    """The clip that a truth file is about."""
+    return truth_file.with_name(truth_file.name.replace(".truth.json", ".mp4"))
 
 
 if __name__ == "__main__":

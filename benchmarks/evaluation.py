@@ -9,10 +9,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from edge.assembly import known_model, look_of, measuring_pipeline
 from edge.cli.measuring import row
 from edge.detect import open_detector
 from edge.domain import Detections, Floats, Frame, TimeKind
-from edge.pipeline import PathEstimator
+from edge.pipeline import Detector, PathEstimator
 from edge.sources.video import VideoFile
 from models import Head, Model, Runtime
 
@@ -55,7 +56,9 @@ class Recording:
         self.declared_hz = declared_hz
 
     @classmethod
-    def of(cls, clip: Path, model: Model, calibration: Calibration, keep: Path | None = None) -> Recording:
+    def of(
+        cls, clip: Path, model: Model, calibration: Calibration, keep: Path | None = None, *, every: int = 1
+    ) -> Recording:
         """Detect every frame of a clip once.
 
         Args:
@@ -64,25 +67,28 @@ class Recording:
             calibration: Tells where in the picture the road is.
             keep: Folder in which detections are kept and looked for, by the checksums of clip and model and by the
                 look; None: nowhere.
+            every: Only one in so many frames.
         """
-        look = look_of(model, calibration)
-        seen = "x".join(str(side) for side in (*look.region_px, *look.input_px))
-        kept = keep / f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}-{seen}.npz" if keep else None
+        kept = keep and keep / f"{_key(clip, model, calibration)}.npz"
         if kept is not None and kept.exists():
-            return cls.load(kept)
-        detector = open_detector(model, look=look)
+            return cls.load(kept).one_in(every)
+        if kept is not None and every > 1:
+            kept = kept.with_name(f"{kept.stem}-every{every}.npz")
+            if kept.exists():
+                return cls.load(kept)
+        detector = open_detector(model, look=look_of(model, calibration))
         with VideoFile(clip) as source:
             frames = [
                 (frame.captured_ns, frame.captured_sigma_s, frame.time_kind, detector.detect(frame))
                 for frame in track(
-                    source.frames(),
+                    islice(source.frames(), 0, None, every),
                     description=f"detecting {clip.name}",
-                    total=source.frame_count,
+                    total=source.frame_count and source.frame_count // every,
                     console=Console(stderr=True),
                     transient=True,
                 )
             ]
-            recording = cls(frames, source.size_px, source.timing.declared_hz or 25.0)
+            recording = cls(frames, source.size_px, (source.timing.declared_hz or 25.0) / every)
         if kept is not None:
             recording.save(kept)
         return recording
@@ -141,6 +147,10 @@ class Recording:
         _, first = np.unique(np.floor(self.instants_s * hertz + 1e-6), return_index=True)
         return Recording([self._frames[number] for number in first], self.size_px, hertz)
 
+    def one_in(self, every: int) -> Recording:
+        """Only one in so many frames."""
+        return Recording(self._frames[::every], self.size_px, self.declared_hz / every)
+
     def dropping(self, share: float, rng: np.random.Generator) -> Recording:
         """With a share of the frames lost at random."""
         kept = [frame for frame in self._frames if rng.random() >= share]
@@ -156,7 +166,11 @@ class Recording:
                 boxes + rng.normal(size=boxes.shape) * share * sides, detections.scores, detections.labels
             )
 
-        frames = [(t, sigma, kind, noisy(detections)) for t, sigma, kind, detections in self._frames]
+        return self.with_detections(noisy)
+
+    def with_detections(self, said: Callable[[Detections], Detections]) -> Recording:
+        """With something else seen in every frame."""
+        frames = [(t, sigma, kind, said(detections)) for t, sigma, kind, detections in self._frames]
         return Recording(frames, self.size_px, self.declared_hz)
 
     def at_constant_rate(self) -> Recording:
@@ -180,6 +194,55 @@ def chosen_model(name: str | None, head: str | None = None) -> Model:
     return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=known_model(None).classes)
 
 
+class Looks:
+    """A detector that is asked once about a frame, however often a clip is measured, and only if the pipeline asks.
+
+    A context: what was seen is kept at its end.
+
+    Args:
+        clip: A video file.
+        model: What detects.
+        calibration: Tells where in the picture the road is.
+        keep: Folder in which looks are kept and looked for, as for :meth:`Recording.of`; None: nowhere.
+    """
+
+    def __init__(self, clip: Path, model: Model, calibration: Calibration, keep: Path | None = None) -> None:
+        self._detector = open_detector(model, look=look_of(model, calibration))
+        self._kept = keep and keep / f"{_key(clip, model, calibration)}-looks.npz"
+        whole = keep and keep / f"{_key(clip, model, calibration)}.npz"
+        kept = next((file for file in (whole, self._kept) if file is not None and file.exists()), None)
+        self._frames = Recording.load(kept)._frames if kept is not None else []
+        self._seen = {captured_ns: found for captured_ns, _, _, found in self._frames}
+        self._size_px = (0, 0)
+
+    def __enter__(self) -> Looks:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._kept is not None and self._size_px != (0, 0):
+            self.recording().save(self._kept)
+
+    def detect(self, frame: Frame) -> Detections:
+        """What the detector sees in that frame."""
+        if frame.captured_ns not in self._seen:
+            found = self._detector.detect(frame)
+            self._seen[frame.captured_ns] = found
+            self._frames.append((frame.captured_ns, frame.captured_sigma_s, frame.time_kind, found))
+        self._size_px = frame.size_px
+        return self._seen[frame.captured_ns]
+
+    def recording(self) -> Recording:
+        """The frames that were looked at, in their order."""
+        return Recording(sorted(self._frames, key=lambda frame: frame[0]), self._size_px, 25.0)
+
+
+def _key(clip: Path, model: Model, calibration: Calibration) -> str:
+    """Names what a model sees of a clip: by the checksums of both, and by the look."""
+    look = look_of(model, calibration)
+    seen = "x".join(str(side) for side in (*look.region_px, *look.input_px))
+    return f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}-{seen}"
+
+
 def _checksum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
@@ -191,7 +254,7 @@ def size_of(clip: Path) -> tuple[int, int]:
 
 
 def passages_of(
-    recording: Recording,
+    recording: Recording | Detector,
     calibration: Calibration,
     *,
     clip: Path | None = None,
@@ -204,7 +267,7 @@ def passages_of(
         recording: What a detector sees in each frame, if it is asked.
         calibration: Of the site.
         clip: The file of the recording: its pictures tell the motion gate when the detector may rest. Without them it
-            only looks no more often than speeds need.
+            only looks no more often than speeds need. A detector that is no recording needs it.
         every_frame: The detector looks at every frame.
         estimator: Another one than ours, to compare with.
     """
@@ -216,7 +279,12 @@ def passages_of(
         has_cadence=not every_frame,
     )
     with VideoFile(clip) if clip is not None else nullcontext() as source:
-        frames = recording.frames() if source is None else source.frames()
+        if source is not None:
+            frames: Iterable[Frame] = source.frames()
+        elif isinstance(recording, Recording):
+            frames = recording.frames()
+        else:
+            raise TypeError("a detector needs the pictures of a clip")
         passages = [passage for frame in frames for passage in pipeline.step(frame)] + pipeline.finish()
     return [row(passage) for passage in sorted(passages, key=lambda passage: passage.left_ns)]
 

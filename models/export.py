@@ -50,7 +50,7 @@ class Format(str, Enum):
 
 
 class Source:
-    """PyTorch weights, or an architecture of Ultralytics (``.yaml``) with random weights.
+    """PyTorch weights.
 
     Args:
         weights: A ``.pt`` file is a pickle: load only what you trust.
@@ -129,10 +129,7 @@ class Source:
 
         folder.mkdir(parents=True, exist_ok=True)
         copy = folder / f"{self.weights.stem}.pt"  # it is written beside the weights, which may stand anywhere
-        if self.weights.suffix == ".pt":
-            shutil.copyfile(self.weights, copy)
-        else:
-            self._yolo.save(str(copy))
+        shutil.copyfile(self.weights, copy)
         try:
             made = YOLO(str(copy), task="detect").export(
                 format=kind.value, imgsz=(input_px[1], input_px[0]), device="cpu" if kind is not Format.ENGINE else 0

@@ -84,6 +84,7 @@ class Figures:
         looks: How often the pipeline asked it.
         ms_median: Of a look, with letterbox and duplicates. [ms]
         ms_p95: 95 of 100 looks take at most so long. [ms]
+        cpu_ms: Processor time of a look, all threads together, median: the same on a busy computer. [ms]
         peak_mib: Most memory of the whole process. [MiB]
         busy: Time of measuring for each second of the clip; above 1 the device drops frames.
         joules: Of the processor for a look; None where the computer does not tell. [J]
@@ -96,6 +97,7 @@ class Figures:
     looks: int
     ms_median: float
     ms_p95: float
+    cpu_ms: float
     peak_mib: float
     busy: float
     joules: float | None
@@ -110,14 +112,16 @@ class Timed:
 
     def __init__(self, detector: Detector) -> None:
         self.ms: list[float] = []
+        self.cpu_ms: list[float] = []
         self.joules: list[float] = []
         self._detector = detector
 
     def detect(self, frame: Frame) -> Detections:
         """What the detector says."""
-        before_j, began_s = energy_j(), time.perf_counter()
+        before_j, began_s, began_cpu_s = energy_j(), time.perf_counter(), time.process_time()
         found = self._detector.detect(frame)
         self.ms.append((time.perf_counter() - began_s) * 1e3)
+        self.cpu_ms.append((time.process_time() - began_cpu_s) * 1e3)
         after_j = energy_j()
         if before_j is not None and after_j is not None and after_j >= before_j:  # the counter begins anew now and then
             self.joules.append(after_j - before_j)
@@ -169,6 +173,7 @@ def benched(task: Task) -> Figures:
         looks=len(timed.ms),
         ms_median=statistics.median(looks_ms),
         ms_p95=float(np.percentile(looks_ms, 95)),
+        cpu_ms=statistics.median(timed.cpu_ms[WARM_UP_LOOKS:] or timed.cpu_ms),
         peak_mib=peak_mib,
         busy=took_s / last_s,
         joules=statistics.fmean(timed.joules) if timed.joules else None,

@@ -288,7 +288,7 @@ def _or_inf(value: float | None) -> float:
 
 def table(figures: Mapping[str, Figures], agreements: Mapping[str, Agreement]) -> Table:
     """The figures for people; a dash where nobody can say."""
-    shown = Table("", "ms", "p95", "MiB", "busy", "J", "count", "measured", "false", "km/h", "agrees", box=None)
+    shown = Table("", "ms", "p95", "cpu", "MiB", "busy", "J", "count", "measured", "false", "km/h", "agrees", box=None)
     shown.padding = (0, 1, 0, 0)
     for name, each in figures.items():
         against = each.against
@@ -296,6 +296,7 @@ def table(figures: Mapping[str, Figures], agreements: Mapping[str, Agreement]) -
             name,
             f"{each.ms_median:.1f}",
             f"{each.ms_p95:.1f}",
+            f"{each.cpu_ms:.1f}",
             f"{each.peak_mib:.0f}",
             f"{each.busy:.0%}",
             "-" if each.joules is None else f"{each.joules:.2f}",
@@ -312,7 +313,8 @@ def _remarks(
     figures: Mapping[str, Figures], reference: str, left_out: Mapping[str, str], *, is_demo: bool
 ) -> Iterator[str]:
     frames = len(figures[reference].samples)
-    yield "ms, p95, J: of a look; busy: time of measuring for the time of the clip; count: vehicles; km/h: median error"
+    yield "ms, p95, J: of a look; cpu: its processor time, ms; busy: time of measuring for the time of the clip"
+    yield "count: vehicles; km/h: median error"
     yield f"agrees: finds so many of the boxes of {reference}, in {frames} frames"
     if all(each.against is None for each in figures.values()):
         yield "nobody knows what was really driven: a model that finds more than the reference may be better, or wrong"

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edge.detect import Look
+    from calibration import Calibration
     from edge.detect.agreement import Agreement
+    from edge.detect.letterbox import Canvas
+    from edge.domain import Pixels
     from models import Model
     from models.export import Source
 
@@ -32,7 +34,13 @@ def export(
         Path, typer.Option(help="Calibration of the site: the input takes the shape of its road.", show_default=False)
     ],
     kind: Annotated[Format, typer.Option("--format", help="What to write; an engine is untested.")] = Format.ONNX,
-    int8: Annotated[bool, typer.Option("--int8", help="8 bits, with ranges from frames of the clip.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8 bits, with ranges from frames of the clip and from --still.")
+    ] = False,
+    still: Annotated[
+        list[Path] | None,
+        typer.Option(help="A still of the site, by 'calibrate capture': other light for --int8. Repeatable."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What settings will call it.", show_default="after all this")] = None,
     licence: Annotated[str, typer.Option(help="SPDX identifier of a file of your own.")] = "AGPL-3.0",
     frames: Annotated[int, typer.Option(min=1, max=500, help="Frames to compare on.")] = 50,
@@ -46,16 +54,22 @@ def export(
     """
     from calibration import Calibration
     from edge.assembly import look_on_site
+    from edge.detect.letterbox import Canvas, Letterbox
     from models import load_catalogue
     from models.export import Source
 
+    if still and not int8:
+        raise BadInput("--still: goes with --int8, whose ranges it widens")
     site = Calibration.load(calibration)
     model = load_catalogue().find(weights)
     look = look_on_site(site, model_px=MODEL_PX, stride=32)
+    canvas = Canvas(Letterbox.fit(look.region_px, look.input_px))
+    stills = [canvas.draw(_still(file, site)).copy() for file in still or ()]
     with tempfile.TemporaryDirectory() as scratch:
         source = Source(model.verified_file())
-        blobs = list(_blobs(clip, look, frames))
-        file = source.export(kind, Path(scratch), input_px=look.input_px, pictures=blobs if int8 else None)
+        blobs = list(_blobs(clip, canvas, frames, site, str(calibration)))
+        pictures = [*blobs, *stills] if int8 else None
+        file = source.export(kind, Path(scratch), input_px=look.input_px, pictures=pictures)
         size = "x".join(str(side) for side in look.input_px)
         chosen = name or f"{model.name}-{kind.value}-{size}{'-int8' if int8 else ''}"
         entered, agreement = verified(file, source, blobs, kind, chosen, model, licence, is_8_bits=int8)
@@ -113,13 +127,34 @@ def verified(
     return kept(entry), agreement
 
 
-def _blobs(clip: Path, look: Look, frames: int) -> Iterator[npt.NDArray[np.float32]]:
-    """What the network will see in frames spread over a clip."""
-    from edge.detect.letterbox import Canvas, Letterbox
+def _still(file: Path, site: Calibration) -> Pixels:
+    """A picture of the site without traffic.
+
+    Raises:
+        BadInput: It is of another size than the calibration.
+    """
+    from calibration.still import Still
+
+    found = Still.load(file)
+    if found.size_px != tuple(site.image_size_px):
+        want, got = ("x".join(map(str, size)) for size in (site.image_size_px, found.size_px))
+        raise BadInput(f"--still {file}: expected a {want} picture as the calibration has, found {got}")
+    return found.image_bgr
+
+
+def _blobs(
+    clip: Path, canvas: Canvas, frames: int, site: Calibration, site_name: str
+) -> Iterator[npt.NDArray[np.float32]]:
+    """What the network will see in frames spread over a clip.
+
+    Raises:
+        BadInput: The clip is of another size than the calibration.
+    """
+    from edge.assembly import refuse_other_size
     from edge.sources.video import VideoFile
 
-    canvas = Canvas(Letterbox.fit(look.region_px, look.input_px))
     with VideoFile(clip) as source:
+        refuse_other_size(source, str(clip), site, site_name)
         step = max(1, (source.frame_count or frames) // frames)
         for frame in islice(source.frames(), 0, step * frames, step):
             yield canvas.draw(frame.image_bgr).copy()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from edge.detect.heads import Answer
-from edge.domain import Floats, Ints
+from edge.domain import Floats
 from models import Head
 
+NEAR = 10  # of the export's candidates around one of the source
 BEST = 100  # candidates of the source that are looked for, in each frame
+END_TO_END_CLASSES = 1000  # more than any such network tells apart
 SURE = 0.25  # those that a street is measured with
 SAME_PX = 1.0  # in the network's input; floating point differs by thousandths
 SAME_SCORE = 0.02
@@ -28,7 +31,7 @@ class Agreement:
         candidates: The source's best, in all frames.
         box_px: Largest difference of an edge, in the network's input. [px]
         box_median_px: Median over the candidates. [px]
-        score: Largest difference of a score.
+        score: Largest difference of a score, of any class.
         sure: Candidates that the source is sure of.
         found: Share of those that overlap with one of the export.
     """
@@ -75,14 +78,15 @@ def compare(pairs: Iterable[tuple[Answer, Answer]], head: Head) -> Agreement:
     for source, export in pairs:
         frames += 1
         wanted, theirs = _candidates(source, head), _candidates(export, head)
-        for box, score, label in zip(*(column[:BEST] for column in wanted)):
-            edges = np.abs(theirs[0] - box).max(axis=1)
-            far = edges + 100.0 * np.abs(theirs[1] - score) + 1e4 * (theirs[2] != label)
-            nearest = int(far.argmin())
-            boxes_px.append(float(edges[nearest]))
-            scores.append(float(abs(theirs[1][nearest] - score)))
-            is_sure.append(bool(score >= SURE))
-            is_found.append(bool((_overlaps(box, theirs[0][theirs[1] >= SURE / 2]) > MIN_IOU).any()))
+        for box, classes in zip(wanted.boxes[:BEST], wanted.scores[:BEST]):
+            edges = np.abs(theirs.boxes - box).max(axis=1)
+            near = np.argsort(edges, kind="stable")[:NEAR]
+            apart = np.abs(theirs.scores[near] - classes).max(axis=1)
+            best = int((edges[near] + 100.0 * apart).argmin())
+            boxes_px.append(float(edges[near[best]]))
+            scores.append(float(apart[best]))
+            is_sure.append(bool(classes.max() >= SURE))
+            is_found.append(bool((_overlaps(box, theirs.boxes[theirs.scores.max(axis=1) >= SURE / 2]) > MIN_IOU).any()))
     sure = np.array(is_sure, dtype=bool)
     return Agreement(
         frames=frames,
@@ -95,17 +99,28 @@ def compare(pairs: Iterable[tuple[Answer, Answer]], head: Head) -> Agreement:
     )
 
 
-def _candidates(answer: Answer, head: Head) -> tuple[Floats, Floats, Ints]:
-    """Boxes, scores and classes, best first."""
+class _Candidates(NamedTuple):
+    """Best first: boxes, shape (n, 4), and the score of each class, shape (n, classes).
+
+    Scores of all classes, because the largest of two that are nearly equal may be another one in the export.
+    """
+
+    boxes: Floats
+    scores: Floats
+
+
+def _candidates(answer: Answer, head: Head) -> _Candidates:
     table = answer[0].astype(np.float64)
     if head is Head.END_TO_END:
-        boxes, scores, labels = table[:, :4], table[:, 4], table[:, 5].astype(np.intp)
+        boxes, labels = table[:, :4], table[:, 5].astype(np.intp)
+        scores = np.zeros((len(table), END_TO_END_CLASSES))
+        scores[np.arange(len(table)), labels] = table[:, 4]
     else:
         centre, half = table[:2].T, table[2:4].T / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)
-        scores, labels = table[4:].max(axis=0), table[4:].argmax(axis=0)
-    order = np.argsort(-scores, kind="stable")
-    return boxes[order], scores[order], labels[order]
+        scores = table[4:].T
+    order = np.argsort(-scores.max(axis=1), kind="stable")
+    return _Candidates(boxes[order], scores[order])
 
 
 def _overlaps(box: Floats, boxes: Floats) -> Floats:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edge.detect.agreement import compare
 from models import Head
@@ -42,3 +43,26 @@ def test_a_vehicle_that_the_export_does_not_see_is_missed() -> None:
 
     assert agreement.found == 0.5
     assert not agreement.is_alike
+
+
+def test_two_classes_that_are_nearly_equal_may_change_places() -> None:
+    one = np.array([[50, 50, 40, 20, 0.5001, 0.5]], dtype=np.float32).T[None]
+    other = np.array([[50, 50, 40, 20, 0.5, 0.5001]], dtype=np.float32).T[None]
+
+    assert compare([(one, other)], Head.CLASSIC).is_same
+
+
+def test_another_class_is_another_answer() -> None:
+    one = np.array([[50, 50, 40, 20, 0.9, 0.1]], dtype=np.float32).T[None]
+    other = np.array([[50, 50, 40, 20, 0.1, 0.9]], dtype=np.float32).T[None]
+
+    assert compare([(one, other)], Head.CLASSIC).score == pytest.approx(0.8)
+
+
+def test_both_heads_are_compared_by_class() -> None:
+    one = np.array([[30, 40, 70, 60, 0.9, 2], [130, 45, 170, 75, 0.6, 7]], dtype=np.float32)[None]
+    other = one[:, ::-1].copy()
+
+    assert compare([(one, other)], Head.END_TO_END).is_same
+    other[0, 0, 5] = 5
+    assert compare([(one, other)], Head.END_TO_END).score == pytest.approx(0.6)

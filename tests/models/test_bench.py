@@ -31,6 +31,7 @@ def figures(
         looks=100,
         ms_median=ms,
         ms_p95=2 * ms,
+        cpu_ms=2 * ms,
         peak_mib=200.0,
         busy=busy,
         joules=None,
