@@ -199,7 +199,7 @@ def measuring_pipeline(
         estimator_for=estimator_for,
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
         gate=gate,
-        cadence=Cadence(stretch_m=site.length_m + 2 * MARGIN_M) if has_cadence else None,
+        cadence=Cadence(stretch_m=(-MARGIN_M, site.length_m + MARGIN_M)) if has_cadence else None,
     )
 
 

@@ -29,7 +29,7 @@ STILL_S = 0.3  # between repeats of what was seen while nothing changes; new tra
 LEAST_FRAMES_HZ = 5.0  # measured with fewer, close neighbours are confused and the fast are seen too seldom
 RATE_OVER_S = 4.0  # time constant of the rate of frames
 LONGEST_STEP_S = 1.0  # between frames; a longer one is a gap, which says nothing about the rate
-STALE_S = 5.0  # the detector looks after this time at the latest, changed or not
+STALE_S = 10.0  # the detector looks after this time at the latest, changed or not
 
 
 class Detector(Protocol):

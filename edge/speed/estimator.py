@@ -21,14 +21,13 @@ WAY_PARTS = 12
 JITTER_M = 1.0  # how far the boxes of a standing vehicle wander
 MIN_SAMPLES = 5  # fewer boxes cannot contradict each other
 MIN_BASELINE_M = 6.0
-BODY_SIGMA = 0.005  # of the speed: spread of the errors with exact boxes of bodies that are not the hull
 MAX_SHAPE_SIGMA = 0.03  # of the speed: so far outside the surveyed points nobody knows the road
 BORDER_PX = 2.0  # nearer to the picture's edge than this, a box is cut by it
 MAX_SAMPLES_FITTED = 96  # more adds time, not knowledge: neighbouring boxes err together
 MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
-MAX_SCALE = 1.4  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.3)
+MAX_SCALE = 1.8  # residuals this many times the assumed noise: not one body (right fits: 0.6 to 1.5)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
 MIN_VOTE = 0.12  # share of the confidence that makes a class worth fitting
@@ -121,7 +120,7 @@ class Estimator:
             along=along,
             covariance_random=fit.covariance[ALONG, ALONG]
             + _timing_covariance(chosen, origin_s, abs(along[1]))
-            + _scale_covariance(along, BODY_SIGMA),
+            + _scale_covariance(along, fit.body.shape_sigma),
             covariance_calibration=fit.covariance_calibration[ALONG, ALONG] + _scale_covariance(along, shape),
             lateral_m=float(fit.parameters[4]),
             observed_s=(float(chosen.times_s[explained[0]]), float(chosen.times_s[explained[-1]])),

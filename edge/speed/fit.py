@@ -30,14 +30,14 @@ N_PARAMETERS = 17
 ACCELERATION_SIGMA_MPS2 = 1.5  # drivers in streets: 1 m/s² is brisk, 3 m/s² is firm braking
 JERK_SIGMA_MPS3 = 1.5
 DRIFT_SIGMA_MPS = 0.3  # across the lane
-EDGE_SIGMA_PX = 0.7
+EDGE_SIGMA_PX = 0.5
 HIDDEN_FACTOR = np.array([8.0, 2.0, 8.0, 20.0])  # how much less an edge is trusted, times the covered share
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 FAR_OFF = 10.0  # standard deviations; part of the body would be behind the camera
 PRIOR_SCALE_WEIGHT = 40.0  # residuals' worth of belief in the noise figures above
 STEPS = 9
 CONVERGED = 1e-2  # of a standard deviation, mean over the parameters of the last step
-CORRELATION_PRIOR = 0.5
+CORRELATION_PRIOR = 0.3  # of neighbouring boxes of 33 rendered vehicles
 CORRELATION_PRIOR_WEIGHT = 10.0
 FITTED_PER_EDGE = 4.0  # parameters that the motion of one edge determines
 MOST_LOST = 0.15  # of a correlation: the correction is a first order in 1/n, and fails on few boxes
@@ -88,7 +88,7 @@ class _Problem:
         self.sigmas_px = sigmas * (1.0 + HIDDEN_FACTOR * trajectory.covered[:, None])
         self.powers = taus_s[:, None] ** np.arange(4)
         self.progress = taus_s / max(float(np.ptp(taus_s)), 1e-9)
-        self.expected = body.edges.expected(self.observed)
+        self.expected = body.edges.expected(self.observed, trajectory.labels)
         top, bottom = self.observed[:, 1], self.observed[:, 3]
         rows = np.column_stack([(top + bottom) / 2, top, (top + bottom) / 2, bottom])
         # A rolling shutter reads row by row, so each edge has an instant of its own; a side is taken at half height

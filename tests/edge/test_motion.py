@@ -188,18 +188,22 @@ def test_a_gate_without_road_in_the_picture_is_refused() -> None:
 # --------------------------------------------------------------------------------------------------------- the cadence
 
 
+STRETCH_M = (-5.0, 25.0)
+
+
 @dataclass(frozen=True)
 class Someone:
+    position_m: Floats
     velocity_mps: Floats
     seen: int = 10
 
 
-def driving(speed_kmh: float, seen: int = 10) -> Someone:
-    return Someone(np.array([mps_from_kmh(speed_kmh), 0.0]), seen)
+def driving(speed_kmh: float, seen: int = 10, at_m: float = 10.0) -> Someone:
+    return Someone(np.array([at_m, 1.5]), np.array([mps_from_kmh(speed_kmh), 0.0]), seen)
 
 
 def test_the_faster_the_fastest_the_sooner_the_next_look() -> None:
-    cadence = Cadence(stretch_m=30.0)
+    cadence = Cadence(stretch_m=STRETCH_M)
     waits = [cadence.wait_s([driving(speed), driving(10.0)]) for speed in (15.0, 30.0, 50.0, 80.0, 110.0)]
     assert waits == sorted(waits, reverse=True)
     assert waits[0] > 2 * waits[-2]
@@ -207,14 +211,26 @@ def test_the_faster_the_fastest_the_sooner_the_next_look() -> None:
 
 def test_a_smaller_sigma_costs_more_looks() -> None:
     fast = [driving(90.0)]
-    assert Cadence(stretch_m=30.0, sigma_mps=0.05).wait_s(fast) < Cadence(stretch_m=30.0, sigma_mps=0.3).wait_s(fast)
+    assert Cadence(stretch_m=STRETCH_M, sigma_mps=0.05).wait_s(fast) < Cadence(
+        stretch_m=STRETCH_M, sigma_mps=0.3
+    ).wait_s(fast)
 
 
 def test_who_is_new_or_not_yet_seen_is_looked_at_soon() -> None:
-    cadence = Cadence(stretch_m=30.0)
+    cadence = Cadence(stretch_m=STRETCH_M)
     assert cadence.wait_s([]) <= 0.1
     assert cadence.wait_s([driving(15.0), driving(0.0, seen=1)]) <= 0.1
     assert cadence.wait_s([driving(15.0)]) > 0.1
+
+
+def test_who_is_off_the_stretch_needs_no_samples() -> None:
+    cadence = Cadence(stretch_m=STRETCH_M)
+    on_it = cadence.wait_s([driving(90.0)])
+    assert cadence.wait_s([driving(90.0, at_m=-6.0)]) == on_it  # it will be there before the next look
+    assert cadence.wait_s([driving(90.0, at_m=-14.0)]) > on_it
+    assert cadence.wait_s([driving(90.0, at_m=30.0)]) > cadence.wait_s([driving(90.0, at_m=-14.0)])
+    assert cadence.wait_s([driving(90.0, at_m=30.0), driving(30.0, at_m=-14.0)]) <= 0.2
+    assert cadence.wait_s([driving(90.0, at_m=30.0), driving(0.0, seen=1, at_m=-14.0)]) <= 0.1
 
 
 # -------------------------------------------------------------------------------------------------------- the pipeline
