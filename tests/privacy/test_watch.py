@@ -38,7 +38,8 @@ def told(event, arguments):
         "os.fork", "subprocess.Popen", "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.copyfile", "urllib.Request",
     ):
         return
-    os.write(int(os.environ['WATCH_FD']), (json.dumps([event, [str(each) for each in arguments]]) + chr(10)).encode())
+    arguments = [os.fsdecode(each) if isinstance(each, bytes) else str(each) for each in arguments]  # bytes in 3.10
+    os.write(int(os.environ['WATCH_FD']), (json.dumps([event, arguments]) + chr(10)).encode())
 sys.addaudithook(told)
 from edge.cli import main
 main(sys.argv[1:])
