@@ -7,7 +7,9 @@ releases stay for 35 days, so that the platform can ask for a number that it mis
 
 When the file reaches its size limit, room is made in this order: what the platform has acknowledged, oldest first;
 what the broker has taken, oldest first; then the oldest waiting windows of a direction are joined in pairs, so that
-totals survive; then the oldest waiting day mix is dropped. The newest is never dropped.
+totals survive; then the oldest waiting day mix is dropped. The newest is never dropped. The same happens when the disk
+has no more room, whoever took it: the file then grows no further, and a small file beside it keeps the room that the
+journal of one change needs.
 
 A damaged file is renamed aside and a new epoch begins, with what of the old one can be read, is intact by its checksum,
 and was never handed out: those windows have no number yet, so that none can arrive twice. Damage inside a record, which
@@ -42,13 +44,20 @@ log = logging.getLogger(__name__)
 RETENTION_DAYS = 35.0  # a platform that was away for a month can still ask for everything
 MAX_BYTES = 64 * 1024 * 1024  # more than a year of waiting windows of a busy street
 LEAST_BYTES = 256 * 1024  # the counters of both directions and a few dozen windows
+RESERVE_BYTES = 1024 * 1024  # more than the journal of any step below; kept on the disk, so that a full one can be left
+MOST_FORGOTTEN, MOST_JOINED = 256, 64  # rows in one step of making room, so that its journal stays that small
+JOURNAL_PAGES = 64  # then what it holds goes into the file
 RESERVED_PAGES = 8  # marking, numbering and joining must work when no new record fits any more
 LONGEST_DELAY_NS = 120_000_000_000  # held back for longer: dated by a wall clock that has stepped back since
 HOUR_NS = 3_600_000_000_000
 DAY_NS = 24 * HOUR_NS
 
 _APPLICATION_ID = 0x534E454C  # "SNEL": this file is ours
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (  # the n-th brings a file of schema version n - 1 to version n
+# The n-th brings a file of schema version n - 1 to version n. An upgrade that fails is taken back after the new version
+# has opened the file, so a step only adds: tables, indices, columns with a default. The version before works on such a
+# file as if nothing were there; every statement names its columns. A step that cannot be like that raises _OLDEST to
+# its number: versions before it then refuse the file.
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE identity (epoch TEXT NOT NULL, next_seq INTEGER NOT NULL)",
         "CREATE TABLE counters (name TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL)",
@@ -66,6 +75,8 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (  # the n-th brings a file of schema
         "CREATE INDEX waiting ON queue (sent, seq, row)",
     ),
 )
+_OLDEST = 1  # the oldest schema version whose software can work on a file of the newest
+_OLDEST_UNIT = 1 << 16  # user_version holds both: the oldest in its upper half (0: the same as the file's own)
 _ENVIRONMENT = (
     "unable to open",
     "locked",
@@ -135,6 +146,7 @@ class Outbox:
             self._open()
         except _Damaged as damage:
             self._begin_anew(damage)
+        self._keep_reserve()
 
     # -------------------------------------------------------------------------------------------- the measuring side
 
@@ -339,29 +351,32 @@ class Outbox:
     def _prepare(self, database: sqlite3.Connection) -> None:
         for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
             database.execute(f"PRAGMA {pragma}")
+        database.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES}")
         (owner,) = database.execute("PRAGMA application_id").fetchone()
-        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (stamp,) = database.execute("PRAGMA user_version").fetchone()
+        oldest, version = divmod(stamp, _OLDEST_UNIT)
         (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if owner != _APPLICATION_ID and tables:
             raise BadInput(f"{self._path}: expected an outbox of snellius, found another database")
-        if version > len(_MIGRATIONS):
+        if version > len(_MIGRATIONS) and not 0 < oldest <= len(_MIGRATIONS):
             raise BadInput(
                 f"{self._path}: made by a newer version (schema {version}, this one knows {len(_MIGRATIONS)})"
             )
         (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise _Damaged(verdict)
-        (page_bytes,) = database.execute("PRAGMA page_size").fetchone()
-        self._pages = self._max_bytes // page_bytes
+        self._page_bytes: int = database.execute("PRAGMA page_size").fetchone()[0]
+        self._pages: int = self._max_bytes // self._page_bytes
         database.execute("BEGIN IMMEDIATE")
-        for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
+        for statements in _MIGRATIONS[version:]:
             for statement in statements:
                 database.execute(statement)
-            database.execute(f"PRAGMA user_version = {number}")
+        if version < len(_MIGRATIONS):
+            database.execute(f"PRAGMA user_version = {_OLDEST * _OLDEST_UNIT + len(_MIGRATIONS)}")
         if owner != _APPLICATION_ID:
             database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         if version == 0:
-            database.execute("INSERT INTO identity VALUES (?, 1)", (secrets.token_hex(4),))
+            database.execute("INSERT INTO identity (epoch, next_seq) VALUES (?, 1)", (secrets.token_hex(4),))
         database.execute("COMMIT")
         rows = database.execute("SELECT body, crc FROM counters UNION ALL SELECT body, crc FROM queue")
         if sum(_checksum(body) != crc for body, crc in rows):  # to the last row: an open question would keep its lock
@@ -400,6 +415,44 @@ class Outbox:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as error:
             log.warning("outbox: the journal cannot be emptied (%s); it is tried again with the next change", error)
+        self._keep_reserve()
+
+    # ------------------------------------------------------------------------------------------------- room on the disk
+
+    @property
+    def _reserve(self) -> Path:
+        return self._path.with_name(f"{self._path.name}-reserve")
+
+    def _keep_reserve(self) -> None:
+        """Hold room for a journal, as long as the disk has it."""
+        if self._reserve.exists():
+            return
+        try:
+            held = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.posix_fallocate(held, 0, RESERVE_BYTES)
+            finally:
+                os.close(held)
+        except OSError:  # no room: none can be held
+            with suppress(OSError):
+                self._reserve.unlink()
+
+    def _largest_pages(self) -> int:
+        """Pages that the file may have now: by its limit, and by the room on the disk, which others may have taken."""
+        free_bytes = self._free_bytes()
+        if free_bytes < RESERVE_BYTES and self._reserve.exists():
+            with suppress(OSError):
+                self._reserve.unlink()
+            free_bytes = self._free_bytes()
+        pages: int = self._database.execute("PRAGMA page_count").fetchone()[0]
+        return min(self._pages, pages + max(free_bytes - RESERVE_BYTES, 0) // self._page_bytes)
+
+    def _free_bytes(self) -> int:
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return self._max_bytes + RESERVE_BYTES  # nobody knows; SQLite will say
+        return disk.f_bavail * disk.f_frsize
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -408,7 +461,7 @@ class Outbox:
         self._open_again()
         while True:
             try:
-                return self._transact(change, self._pages - (RESERVED_PAGES if is_new else 0))
+                return self._transact(change, self._largest_pages() - (RESERVED_PAGES if is_new else 0))
             except sqlite3.OperationalError as error:
                 if "full" not in str(error):
                     raise self._refused(error) from error
@@ -486,11 +539,16 @@ class Outbox:
     def _make_room(self) -> bool:
         """One step of the policy; False when there is nothing left to give."""
         try:
-            forgotten, joined, dropped = self._transact(_give_way, self._pages)
+            forgotten, joined, dropped = self._transact(_give_way, self._largest_pages())
+            self._forget_journal()
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
-                raise
+                raise self._refused(error) from error
             return False
+        except sqlite3.DatabaseError as damage:
+            self._database.close()
+            self._begin_anew(damage)
+            return True
         self._joined += joined
         self._dropped_mixes += dropped
         return bool(forgotten or joined or dropped)
@@ -531,7 +589,7 @@ def _put_back(
     database: sqlite3.Connection, counters: list[tuple[str, str]], waiting: list[tuple[str | None, str, int]]
 ) -> None:
     for name, body in counters:
-        database.execute("INSERT INTO counters VALUES (?, ?, ?)", (name, body, _checksum(body)))
+        database.execute("INSERT INTO counters (name, body, crc) VALUES (?, ?, ?)", (name, body, _checksum(body)))
     for direction, body, not_before_utc_ns in waiting:
         database.execute(
             "INSERT INTO queue (direction, body, crc, not_before_utc_ns) VALUES (?, ?, ?, ?)",
@@ -559,7 +617,9 @@ def _number_of(seq: int) -> int:
 
 def _put_counters(database: sqlite3.Connection, name: str, state: dict[str, Any]) -> None:
     body = json.dumps(state, separators=(",", ":"))
-    database.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?)", (name, body, _checksum(body)))
+    database.execute(
+        "INSERT OR REPLACE INTO counters (name, body, crc) VALUES (?, ?, ?)", (name, body, _checksum(body))
+    )
 
 
 def _number(database: sqlite3.Connection, rows: Iterable[int], now_utc_ns: int) -> dict[int, int]:
@@ -581,7 +641,7 @@ def _give_way(database: sqlite3.Connection) -> tuple[int, int, int]:
             forgotten = database.execute(
                 "DELETE FROM queue WHERE row IN"
                 " (SELECT row FROM queue WHERE sent = 1 AND acked = ? ORDER BY row LIMIT ?)",
-                (acked, max(count // 8, 1)),
+                (acked, min(max(count // 8, 1), MOST_FORGOTTEN)),
             ).rowcount
             return forgotten, 0, 0
     joined = _join_oldest(database)
@@ -589,7 +649,10 @@ def _give_way(database: sqlite3.Connection) -> tuple[int, int, int]:
 
 
 def _join_oldest(database: sqlite3.Connection) -> int:
-    """Join neighbours of a direction in pairs, in the older half of the waiting windows; returns how many went."""
+    """Join neighbours of a direction in pairs, in the older half of the waiting windows; returns how many went.
+
+    The shortest pairs go first, the oldest of them before the others, so that no window grows far beyond the rest.
+    """
     joined = 0
     for (direction,) in database.execute("SELECT DISTINCT direction FROM queue WHERE direction NOTNULL").fetchall():
         waiting = database.execute(
@@ -598,8 +661,12 @@ def _join_oldest(database: sqlite3.Connection) -> int:
             (direction,),
         ).fetchall()
         older = waiting[: max(len(waiting) // 2, 2)]
-        for (row, body, _), (other_row, other_body, not_before_utc_ns) in zip(older[::2], older[1::2]):
-            whole = _join(body, other_body)
+        pairs = sorted(
+            zip(older[::2], older[1::2]), key=lambda pair: _duration_ns(pair[0][1]) + _duration_ns(pair[1][1])
+        )
+        left = MOST_JOINED
+        for (row, body, _), (other_row, other_body, not_before_utc_ns) in pairs:
+            whole = _join(body, other_body) if left else None
             if whole is None:
                 continue
             database.execute("DELETE FROM queue WHERE row = ?", (other_row,))
@@ -607,8 +674,13 @@ def _join_oldest(database: sqlite3.Connection) -> int:
                 "UPDATE queue SET body = ?, crc = ?, not_before_utc_ns = ? WHERE row = ?",
                 (whole, _checksum(whole), not_before_utc_ns, row),
             )
+            left -= 1
             joined += 1
     return joined
+
+
+def _duration_ns(body: str) -> int:
+    return int(json.loads(body)["record"]["duration_ns"])
 
 
 def _drop_oldest_mix(database: sqlite3.Connection) -> int:

@@ -91,7 +91,7 @@ def facts(settings: Settings | None) -> dict[str, Any]:
                 "what": "released windows and day mixes, and counters of open windows",
                 "kept_days": outbox.retention_days,
                 "largest_mb": outbox.max_mb,
-                "beside_it": [f"{outbox.file}-wal", f"{outbox.file}-shm", f"{outbox.file}.damaged"],
+                "beside_it": [f"{outbox.file}{end}" for end in ("-wal", "-shm", "-reserve", ".damaged")],
             }
         ],
         "sends": [

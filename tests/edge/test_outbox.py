@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+import edge.outbox
 from edge.domain import DayMix, Direction, Flag
 from edge.errors import BadInput, OutboxFull
-from edge.outbox import LEAST_BYTES, Outbox
+from edge.outbox import LEAST_BYTES, RESERVE_BYTES, Outbox
 from tests.support.builders import S, a_day_mix, a_passage, a_settlement, a_window, some_windows, utc_ns
 
 NOW = utc_ns("2026-11-23T08:00:00Z")
@@ -457,6 +458,59 @@ def test_somebody_elses_database_is_refused_and_left_alone(path):
     assert database.execute("SELECT name FROM sqlite_schema").fetchall() == [("photos",)]
     database.close()
     assert len(path.read_bytes()) == len(before)
+
+
+ADDED = ("ALTER TABLE queue ADD COLUMN note TEXT NOT NULL DEFAULT ''", "CREATE TABLE extra (x INTEGER)")
+
+
+def test_an_upgrade_that_only_adds_can_be_taken_back_and_made_again(path, monkeypatch):
+    """The new version opens the file and fails; the old one goes on with it, then the new one once more."""
+    epoch = filled(path, count=1)
+    now, numbers = edge.outbox._MIGRATIONS, []
+    for number, migrations in enumerate([(*now, ADDED), now, (*now, ADDED)], start=1):
+        monkeypatch.setattr(edge.outbox, "_MIGRATIONS", migrations)
+        with Outbox(path) as outbox:
+            assert (outbox.epoch, outbox.set_aside) == (epoch, None)
+            outbox.commit(a_settlement(*quarters(1, first=number)))
+            outbox.checkpoint({"next_ordinal": number, "slots": []})
+            assert outbox.restored().windows["next_ordinal"] == number
+            numbers += [each.seq for each in everything(outbox)]
+    assert numbers == [1, 2, 3, 4]
+
+
+def test_a_version_that_cannot_work_on_a_changed_file_says_so_and_changes_nothing(path, monkeypatch):
+    filled(path)
+    monkeypatch.setattr(edge.outbox, "_MIGRATIONS", (*edge.outbox._MIGRATIONS, ADDED))
+    monkeypatch.setattr(edge.outbox, "_OLDEST", 2)
+    Outbox(path).close()
+    monkeypatch.undo()
+    before = path.read_bytes()
+    with pytest.raises(BadInput, match="newer version"):
+        Outbox(path)
+    assert path.read_bytes() == before
+
+
+def test_a_disk_without_room_lets_the_file_grow_no_further_and_no_vehicle_is_lost(path, monkeypatch):
+    """Somebody else has filled the disk; the file is far from its limit."""
+    count = 200
+    with Outbox(path) as outbox:
+        outbox.commit(a_settlement(*quarters(50)))
+        size = path.stat().st_size
+        monkeypatch.setattr(Outbox, "_free_bytes", lambda self: 0)
+        for first in range(50, count, 10):
+            outbox.commit(a_settlement(*quarters(10, first=first)))
+        assert path.stat().st_size <= size
+        assert outbox.given_way > 0
+        records = [each.record for each in outbox.due(NOW, 1000)]
+    assert sum(record.measured for record in records) == 12 * count
+    assert Flag.COMPACTED not in records[-1].flags
+
+
+def test_room_for_the_journal_is_held_and_takes_no_more_than_that(path):
+    with Outbox(path) as outbox:
+        assert outbox._reserve.stat().st_size == RESERVE_BYTES
+        assert stat.S_IMODE(outbox._reserve.stat().st_mode) == 0o600
+        assert set(outbox._reserve.read_bytes()) == {0}
 
 
 def test_a_file_of_a_newer_version_is_refused(path):

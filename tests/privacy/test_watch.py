@@ -109,7 +109,12 @@ def test_the_service_writes_its_outbox_and_calls_its_broker(tmp_path: Path, work
     )
     assert seen.datagrams == set()
     assert seen.programs == {"snellius"}
-    assert {path.name for path in work.iterdir()} == {"cal.json", "snellius.toml", "outbox.sqlite"}
+    assert {path.name for path in work.iterdir()} == {
+        "cal.json",
+        "snellius.toml",
+        "outbox.sqlite",
+        "outbox.sqlite-reserve",
+    }
 
 
 @needs_tracing

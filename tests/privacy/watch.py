@@ -168,7 +168,7 @@ status_socket = "status"
     )
     outbox = folder / "outbox.sqlite"
     return [SNELLIUS, "run", "--config", "snellius.toml"], {
-        f"{outbox}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")
+        f"{outbox}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", "-reserve")
     }
 
 
