@@ -39,6 +39,7 @@ TOLD_FOR_S = 86_400.0  # that windows were joined to make room
 CLOCK_S = 10.0  # the wall clock is looked at so often
 MANY_SURPRISES, SURPRISES_WITHIN_S = 5, 600.0  # then the service ends, for whoever starts it again
 LEAST_RATE_HZ = 8.0  # fewer frames, and a fast car is seen too seldom inside a zone of 20 m
+SLOW_TOLD_S = 30.0  # too few frames are told for so long after they last came: a rate at the limit is no flood of words
 CAMERA_REASONS = {
     CameraState.LOST: StatusReason.CAMERA_LOST,
     CameraState.OTHER_SIZE: StatusReason.CAMERA_SIZE,
@@ -153,6 +154,7 @@ class Service:
         self._notified_ns: int | None = None
         self._clock_ns = self._started_ns
         self._surprises_ns: list[int] = []
+        self._slow_ns: int | None = None  # when too few frames last came
         self._given_way = 0
         self._gave_way_ns: int | None = None
         self._gave_way_lately = False
@@ -436,9 +438,11 @@ class Service:
         return self._strains
 
     def _is_too_slow(self, report: CameraReport) -> bool:
-        """Whether too few frames come, or too few of them are measured."""
-        rates_hz = (report.frames_per_s, self._device.pipeline.frames_hz)
-        return any(rate_hz is not None and rate_hz < LEAST_RATE_HZ for rate_hz in rates_hz)
+        """Whether too few frames come, or too few of them are measured, now or lately."""
+        rates_hz, now_ns = (report.frames_per_s, self._device.pipeline.frames_hz), self._clock.boottime_ns()
+        if any(rate_hz is not None and rate_hz < LEAST_RATE_HZ for rate_hz in rates_hz):
+            self._slow_ns = now_ns
+        return self._slow_ns is not None and now_ns - self._slow_ns < SLOW_TOLD_S * 1e9
 
     def _tell_health(self, captured_ns: int, now_ns: int) -> None:
         device = self._device

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -331,13 +332,17 @@ class Publisher:
             self._look_after(connection)
 
     def _exchange(self, connection: Connection) -> None:
-        """One round: send what may be sent, take in what came."""
-        self._send(connection)
+        """One round: send what may be sent, take in what came.
+
+        Raises:
+            OutboxError: The outbox could not be read or written; everything else was done all the same.
+        """
+        troubles = [self._send(connection)]
         connection.step(POLL_S)
-        for answer in connection.take_answers():
-            self._answered(answer)
-        for incoming in connection.take_incoming():
-            self._heard(incoming)
+        troubles += [_trouble_of(partial(self._answered, answer)) for answer in connection.take_answers()]
+        troubles += [_trouble_of(partial(self._heard, incoming)) for incoming in connection.take_incoming()]
+        for trouble in filter(None, troubles):
+            raise trouble
 
     def _look_after(self, connection: Connection) -> None:
         oldest_s = min((since_s for _, _, since_s in self._flying.values()), default=time.monotonic())
@@ -370,19 +375,29 @@ class Publisher:
 
     # --------------------------------------------------------------------------------------------------- sending
 
-    def _send(self, connection: Connection) -> None:
-        """Fill up what may be in flight: words about the device first, then the oldest records."""
+    def _send(self, connection: Connection) -> OutboxError | None:
+        """Fill up what may be in flight: words about the device first, then the oldest records.
+
+        Returns:
+            Why the outbox gave no records: it cannot be read or written. The platform must hear that most of all.
+        """
         room = connection.in_flight_limit - len(self._flying)
         if room <= 0:
-            return
+            return None
         with self._lock:
             news = list(self._news.values())
-        due = self._queue.due(self._utc_ns(), connection.in_flight_limit + len(self._held))
-        if not news and not due and not self._flying:
-            with self._lock:
-                self._idle_rounds += 1
-                self._lock.notify_all()
-        self._forget_held(due)
+        due: Sequence[Queued] = ()
+        trouble: OutboxError | None = None
+        try:
+            due = self._queue.due(self._utc_ns(), connection.in_flight_limit + len(self._held))
+        except OutboxError as refused:
+            trouble = refused
+        else:
+            self._forget_held(due)
+            if not news and not due and not self._flying:
+                with self._lock:
+                    self._idle_rounds += 1
+                    self._lock.notify_all()
         waiting = {key for key, held in self._held.items() if held.until_s > time.monotonic()}
         if sum(isinstance(key, int) for key in waiting) >= MANY_REFUSED:
             due = ()
@@ -393,10 +408,11 @@ class Publisher:
             if len(parcel.messages) > connection.in_flight_limit:
                 connection.abandon(f"the broker takes fewer messages at a time than mqtt.profiles needs ({room})")
             if len(parcel.messages) > room:
-                return
+                break
             self._hand_over(connection, parcel)
             room -= len(parcel.messages)
             self._allowed -= isinstance(parcel.key, int)
+        return trouble
 
     def _allowance(self) -> int:
         """How many records may go now: a burst, then a steady trickle."""
@@ -564,3 +580,12 @@ class Publisher:
             self._results += 1
             key = f"result {self._results}"
             self._news[key] = _Parcel(key, (self._native.result(result),))
+
+
+def _trouble_of(do: Callable[[], None]) -> OutboxError | None:
+    """What the outbox had against it; None when it is done."""
+    try:
+        do()
+    except OutboxError as refused:
+        return refused
+    return None

@@ -24,7 +24,7 @@ from edge.errors import BadInput, OutboxFull
 from edge.outbox import Outbox
 from edge.publish import Address, BrokerUnreachable, Connection, Endpoint, Native, Publisher
 from edge.publish.mqtt import retry_wait_s
-from edge.publish.payload import State
+from edge.publish.payload import State, StatusReason
 from tests.support.certificates import make_authority, tls_broker
 from tests.support.mosquitto import HOST, Heard, Mosquitto, Subscriber, eventually, retained
 from tests.support.released import DEVICE, EPOCH, QueueInMemory, a_meta, a_status, a_window
@@ -515,9 +515,14 @@ class BrokenQueue(QueueInMemory):
 
 def test_a_full_outbox_is_told_and_survived(mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.publish.mqtt.FULL_PAUSE_S", 0.05)
+    """The platform hears it while it lasts: words about the device do not pass through the outbox."""
     queue = BrokenQueue(OutboxFull("outbox.sqlite: no space left"))
-    with publishing(mosquitto.url, queue) as publisher:
+    full = a_status(State.DEGRADED).model_copy(update={"reasons": (StatusReason.OUTBOX_FULL,)})
+    with Subscriber(mosquitto.port, "snellius/#") as platform, publishing(mosquitto.url, queue) as publisher:
         eventually(lambda: publisher.status.trouble == "outbox.sqlite: no space left")
+        publisher.tell(full)
+        eventually(lambda: b"outbox_full" in platform.wait_for(1, "/status")[-1].payload)
+        assert publisher.status.is_connected
         queue.failure = None
         assert publisher.drain(10)
         assert publisher.status.trouble is None
