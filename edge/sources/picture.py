@@ -23,7 +23,7 @@ STILL_SHARE = 0.005  # of the cells may flicker by that, as encoders make them w
 BLACK_LEVEL = 20  # of 255; the brightest cells lie below
 BLACK_SPREAD = 4  # from the darkest to the brightest cells: nothing to see
 BLACK_AFTER_S = 2.0
-DARK_LEVEL, LIGHT_LEVEL = 22, 28  # median of the cells; in between it stays as it was
+DARK_LEVEL, LIGHT_LEVEL = 45, 52  # median of the cells; about half of the vehicles are lost at 45: docs/measurement.md
 DARK_AFTER_S = 10.0  # longer than a passing shadow or an exposure that settles
 
 
@@ -49,8 +49,7 @@ class PictureJudge:
         if self._looked_ns is not None and 0 <= captured_ns - self._looked_ns < LOOK_S * 1e9:
             return self.state
         self._looked_ns = captured_ns
-        grey = cv2.cvtColor(cv2.resize(image_bgr, SMALL_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-        cells = np.asarray(grey, dtype=np.int16)
+        cells = cells_of(image_bgr)
         since_ns = {
             CameraState.BLACK: self._black(captured_ns, cells),
             CameraState.DARK: self._dark(captured_ns, cells),
@@ -87,6 +86,12 @@ class PictureJudge:
             self._is_dark = not self._is_dark
             self._other_light_since_ns = None
         return now_ns if self._is_dark else None
+
+
+def cells_of(image_bgr: Pixels) -> npt.NDArray[np.int16]:
+    """The small grey copy that is looked at, of a picture of shape (height, width, 3)."""
+    grey = cv2.cvtColor(cv2.resize(image_bgr, SMALL_PX, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    return np.asarray(grey, dtype=np.int16)
 
 
 def _differ(cells: npt.NDArray[np.int16], others: npt.NDArray[np.int16]) -> bool:
