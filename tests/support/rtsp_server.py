@@ -1,9 +1,9 @@
 """An RTSP server as a process of its own, run by the system's Python: GStreamer's bindings live there.
 
-    /usr/bin/python3 rtsp_server.py PORT WIDTH HEIGHT RATE [FILE.mp4]
+    /usr/bin/python3 rtsp_server.py PORT shared|single LAUNCH
 
-Serves a moving test picture (H.264) at rtsp://127.0.0.1:PORT/street, or the H.264 of a file, once for each
-client. Writes "ready" when it listens.
+Serves what the launch line of GStreamer makes (its last element is named pay0) at rtsp://127.0.0.1:PORT/street: one
+stream for everybody, or one from its beginning for each client. Writes "ready" when it listens.
 """
 
 import sys
@@ -16,18 +16,11 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 
 def main() -> None:
-    port, width, height, rate, *file = sys.argv[1:]
+    port, who, launch = sys.argv[1:]
     Gst.init(None)
     factory = GstRtspServer.RTSPMediaFactory()
-    if file:
-        launch = f"filesrc location={file[0]} ! qtdemux ! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96"
-    else:
-        launch = (
-            f"videotestsrc is-live=true pattern=ball flip=true ! video/x-raw,format=I420,width={width},"
-            f"height={height},framerate={rate}/1 ! openh264enc gop-size={rate} ! rtph264pay name=pay0 pt=96"
-        )
     factory.set_launch(f"( {launch} )")
-    factory.set_shared(not file)
+    factory.set_shared(who == "shared")
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
