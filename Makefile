@@ -84,7 +84,7 @@ $(MADE):
 # Programs that the tests use, each with Debian's package. Some live where not everybody's path leads: /usr/sbin, and a
 # folder of each version of PostgreSQL.
 PROGRAMS := mosquitto:mosquitto mosquitto_sub:mosquitto-clients openssl:openssl strace:strace chromedriver:chromium-driver \
-	initdb:postgresql systemd-analyze:systemd setpriv:util-linux
+	initdb:postgresql systemd-analyze:systemd setpriv:util-linux mkfs.ext4:e2fsprogs
 POSTGRESQL := $(shell printf '%s:' /usr/lib/postgresql/*/bin)
 
 # An RTSP server, for Debian's Python: GStreamer's, with an H.264 encoder.

@@ -103,6 +103,11 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
+    def connections(self, client_id: str) -> int:
+        """How often a client has come, since the first start."""
+        log = (self.folder / "mosquitto.log").read_text(errors="replace")
+        return sum("New client connected" in line and f" as {client_id} " in line for line in log.splitlines())
+
     def set_acl(self, acl: str | None) -> None:
         """Change the access list; a running broker reads it again."""
         if acl is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chaos import BEGIN, END, markdown, scenarios, write_page
 from tests.support.clips import ROOT
-from tests.support.faults import Outcome
+from tests.support.faults.outcome import Outcome
 
 SHORT = scenarios(short=True)
 

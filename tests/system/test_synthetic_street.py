@@ -74,7 +74,7 @@ def _run(
             paced=False,
             checkpoint_s=60,
             health_s=300,
-            drain_s=20,
+            drain_s=120,  # a busy computer; whoever waits for less goes on at once
             outbox_folder=settings.outbox.file.parent,
         ).run(watch)
     return done, passages
