@@ -51,21 +51,22 @@ def scenarios(*, short: bool, say: Callable[[float, int], None] | None = None) -
         "quota": broker.over_quota,
         "size": broker.too_large,
         "certificates": broker.certificates,
-        "disk-limit": lambda folder: storage.disk_full(folder, hours=8.0 if short else 24.0, is_real=False),
-        "disk-full": lambda folder: storage.disk_full(folder, hours=8.0 if short else 24.0),
+        "disk-full": lambda folder: storage.disk_full(folder, hours=6.0 if short else 24.0),
         "read-only": storage.read_only,
         "corrupt": lambda folder: storage.corrupt(folder, times=4 if short else 60),
         "clock": street.clock_steps,
         "camera-size": camera.other_size,
     }
-    if not short:  # each takes a minute of real time and tells the same way
+    if not short:  # the same ways as the rows above, or as tests/system/test_overload.py, in minutes of real time
         found |= {
+            "disk-limit": lambda folder: storage.disk_full(folder, hours=24.0, is_real=False),
             "camera-lost": camera.lost,
             "camera-frozen": camera.frozen,
             "camera-black": camera.black,
             "camera-dark": camera.dark,
+            "starved": camera.starved,
         }
-    return found | {"starved": camera.starved}
+    return found
 
 
 def markdown(outcomes: list[Outcome]) -> str:
