@@ -104,9 +104,6 @@ held "an upgrade to a good version"            'snellius install /trial/snellius
 soon "it measures with it"                     'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
 held "an upgrade to a broken version is refused" '! snellius install /trial/snellius-0.1.2-*.whl'
 soon "and the good one measures again"         'measures && snellius status --json | grep -q "\"version\": \"0.1.1\""'
-printf 'marker-secret-2\n' > /etc/snellius/credentials/mqtt-password; systemctl restart snellius
-held "a secret is changed by a file and a restart" 'grep -q marker-secret-2 /run/credentials/snellius.service/mqtt-password'
-soon "it measures with it"                     measures
 windows=$(told '["queue"]')
 held "an upgrade that changes the outbox and does not start is taken back" '! snellius install /trial/snellius-0.1.3-*.whl'
 soon "the good one measures again"             'measures && [ "$(told "[\"version\"]")" = 0.1.1 ]'
