@@ -43,8 +43,8 @@ class Published:
 
 
 PI_5, ORIN_NANO = "Raspberry Pi 5", "Jetson Orin Nano Super"
-PI_GUIDE = "Ultralytics documentation, guide Raspberry Pi (benchmarked with 8.4.108)"
-PI_GUIDE_BEFORE = "the same (8.4.14)"
+PI_GUIDE = "Ultralytics documentation, guide Raspberry Pi (8.4.108)"
+PI_GUIDE_BEFORE = "Ultralytics documentation, guide Raspberry Pi (8.4.14)"
 JETSON_GUIDE = "Ultralytics documentation, guide NVIDIA Jetson (8.3.51)"
 Q_ENGINEERING = "Q-engineering, table of frames a second in its repositories for the Raspberry Pi: 30.0, at 2.9 GHz"
 PUBLISHED = (

@@ -255,10 +255,15 @@ class Camera:
         x, y = xd, yd
         step2 = np.full(x.shape, np.inf)
         for _ in range(UNDISTORT_STEPS):
-            miss = np.stack(self._distort(x, y), axis=-1) - seen
-            step = np.einsum("...ij,...j->...i", inverse_2x2(self._distort_jacobian(x, y)), miss)
-            x, y = x - step[..., 0], y - step[..., 1]
-            step2 = np.einsum("...i,...i->...", step, step)
+            there_x, there_y = self._distort(x, y)
+            miss_x, miss_y = there_x - xd, there_y - yd
+            jacobian = self._distort_jacobian(x, y)
+            a, b, d = jacobian[..., 0, 0], jacobian[..., 0, 1], jacobian[..., 1, 1]  # it is symmetric
+            determinant = a * d - b * b
+            determinant = np.where(determinant == 0.0, np.nan, determinant)
+            step_x, step_y = (d * miss_x - b * miss_y) / determinant, (a * miss_y - b * miss_x) / determinant
+            x, y = x - step_x, y - step_y
+            step2 = step_x * step_x + step_y * step_y
             if not np.any(step2 > UNDISTORT_TOLERANCE**2):
                 break
         found = (step2 <= UNDISTORT_TOLERANCE**2) & (x * x + y * y < self._max_radius2)

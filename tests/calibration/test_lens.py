@@ -78,9 +78,24 @@ def rays() -> Floats:
     return np.asarray(cv2.resize(each, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR), dtype=np.float64)
 
 
+def paper_in(camera: Camera) -> tuple[slice, slice]:
+    """Rows and columns of the picture outside of which there is no paper."""
+    sides = (np.linspace(-2 * SQUARE_M, (count + 1) * SQUARE_M, 30) for count in CORNERS)
+    on_paper = np.stack([*np.meshgrid(*sides), np.zeros((30, 30))], axis=-1)
+    pixels = camera.project(on_paper).reshape(-1, 2)
+    if not np.isfinite(pixels).all():
+        return slice(0, IMAGE_PX[1]), slice(0, IMAGE_PX[0])
+    low = np.floor(pixels.min(axis=0)).astype(int) - 3
+    high = np.ceil(pixels.max(axis=0)).astype(int) + 4
+    columns, rows = (slice(max(first, 0), min(last, side)) for first, last, side in zip(low, high, IMAGE_PX))
+    return rows, columns
+
+
 def rendered(camera: Camera, charuco: Pixels | None = None) -> Pixels:
     """The board as that camera sees it, a little blurred and noisy."""
-    directions = np.concatenate((rays(), np.ones((*rays().shape[:2], 1))), axis=-1) @ camera.rotation
+    rows, columns = paper_in(camera)
+    each = rays()[2 * rows.start : 2 * rows.stop, 2 * columns.start : 2 * columns.stop]
+    directions = np.concatenate((each, np.ones((*each.shape[:2], 1))), axis=-1) @ camera.rotation
     place = (camera.position_m + directions * (-camera.position_m[2] / directions[..., 2])[..., None])[..., :2]
     squares = np.floor(place / SQUARE_M).astype(int)
     on_board = ((place > -SQUARE_M) & (place < np.array(CORNERS) * SQUARE_M)).all(axis=-1)
@@ -92,7 +107,9 @@ def rendered(camera: Camera, charuco: Pixels | None = None) -> Pixels:
         at = ((place + SQUARE_M) * drawn.shape[1] / ((CORNERS[0] + 1) * SQUARE_M) - 0.5).astype(np.float32)
         paint = cv2.remap(drawn, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderValue=255)
         grey = np.where(on_board, 35.0 + 180.0 * paint / 255.0, np.where(on_paper, 215.0, 120.0))
-    small = cv2.GaussianBlur(cv2.resize(grey, IMAGE_PX, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
+    small = np.full(IMAGE_PX[::-1], 120.0)
+    small[rows, columns] = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), 0.7)
     noisy = small + np.random.default_rng(4).normal(0.0, 2.0, small.shape)
     return np.dstack([noisy.clip(0, 255).astype(np.uint8)] * 3)
 
