@@ -56,6 +56,8 @@ def random_weights(name: str, blobs: list[Any], folder: Path, seed: int = 1) -> 
 
     torch.manual_seed(seed)
     yolo = YOLO(f"{name}.yaml", task="detect")
+    if hasattr(yolo.model.model[-1], "one2one_cv2"):
+        yolo.model.model[-1].end2end = True  # as its trained weights have it
     for layer in yolo.model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.reset_running_stats()
