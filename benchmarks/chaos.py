@@ -116,12 +116,12 @@ def main() -> None:
                 outcomes.append(scenario(Path(folder)))
             except pytest.fail.Exception as failed:  # something did not come to pass; the others are still to be seen
                 outcomes.append(Outcome(name, str(failed), "–", None, holds=False))
+        if asked.json is not None:  # after each: what was seen is not lost when the rest is broken off
+            asked.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2, ensure_ascii=False) + "\n")
     table = Table("fault", "what happened", "what the platform saw", "healthy after", "", show_lines=True)
     for each in outcomes:
         table.add_row(each.fault, each.happened, each.platform, _seconds(each.healthy_s), "ok" if each.holds else "NOT")
     Console().print(table)
-    if asked.json is not None:
-        asked.json.write_text(json.dumps([asdict(each) for each in outcomes], indent=2, ensure_ascii=False) + "\n")
     if asked.page is not None:
         write_page(asked.page, outcomes)
     sys.exit(0 if all(each.holds for each in outcomes) else 1)

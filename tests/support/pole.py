@@ -69,6 +69,7 @@ def running(config: Path) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
+        assert process.stderr is not None
+        if not process.stderr.closed:
             process.communicate()
