@@ -56,6 +56,7 @@ def random_weights(name: str, blobs: list[Any], folder: Path, seed: int = 1) -> 
 
     torch.manual_seed(seed)
     yolo = YOLO(f"{name}.yaml", task="detect")
+    yolo.model.names = {index: str(index) for index in range(80)} | {2: "car", 7: "truck"}
     if hasattr(yolo.model.model[-1], "one2one_cv2"):
         yolo.model.model[-1].end2end = True  # as its trained weights have it
     for layer in yolo.model.modules():
