@@ -33,6 +33,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -193,6 +194,7 @@ def measured(way: str, street: Street) -> dict[str, float]:
     from edge.clock import ClockAnchor
     from edge.domain import Frame
     from edge.service import close_clip, measure
+    from edge.sources.ahead import decoded_ahead
     from edge.sources.video import VideoFile
 
     with VideoFile(street.clip) as source:
@@ -230,14 +232,15 @@ def measured(way: str, street: Street) -> dict[str, float]:
                 calibration=calibration, model=model, rules=rules, anchor=ClockAnchor.of_clip(None)
             )
             seen: list[int] = []
-            for _ in measure(
-                stretch(),
-                pipeline=pipeline,
-                windows=windows,
-                anonymity=anonymity,
-                watch=lambda frame, gone: seen.append(len(gone)),
-            ):
-                pass
+            with closing(decoded_ahead(stretch())) as frames:
+                for _ in measure(
+                    frames,
+                    pipeline=pipeline,
+                    windows=windows,
+                    anonymity=anonymity,
+                    watch=lambda frame, gone: seen.append(len(gone)),
+                ):
+                    pass
             gone, _ = close_clip(pipeline=pipeline, windows=windows, anonymity=anonymity)
             inferences, passages = pipeline.inferences, sum(seen) + len(gone)
         wall_s, cpu_s = time.perf_counter() - began[0], time.process_time() - began[1]

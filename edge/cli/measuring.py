@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,6 +36,7 @@ from edge.pipeline import Pipeline
 from edge.publish import Native
 from edge.service import close_clip, measure
 from edge.settings import K_FLOOR, LAB_SLOT_FLOOR_S
+from edge.sources.ahead import decoded_ahead
 from edge.sources.timing import Timing
 from edge.sources.video import VideoFile
 
@@ -191,7 +192,11 @@ def replay_clip(
         passages: list[Passage] = []
         settlements: list[Settlement] = []
         began_s = time.monotonic()
-        with _annotated(files[2], source, calibration, pipeline) as draw, _progress(source.frame_count) as advance:
+        with (
+            _annotated(files[2], source, calibration, pipeline) as draw,
+            _progress(source.frame_count) as advance,
+            closing(decoded_ahead(source.frames())) as frames,
+        ):
 
             def watch(frame: Frame | None, gone: list[Passage]) -> None:
                 passages.extend(gone)
@@ -199,9 +204,7 @@ def replay_clip(
                     draw(frame, gone)
                     advance()
 
-            settlements += measure(
-                source.frames(), pipeline=pipeline, windows=windows, anonymity=anonymity, watch=watch
-            )
+            settlements += measure(frames, pipeline=pipeline, windows=windows, anonymity=anonymity, watch=watch)
             gone, last = close_clip(pipeline=pipeline, windows=windows, anonymity=anonymity)
             passages += gone
             settlements += last

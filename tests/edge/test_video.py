@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import accumulate, islice
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.domain import TimeKind
+from edge.domain import Frame, TimeKind
 from edge.errors import BadInput
+from edge.sources.ahead import FRAMES_AHEAD, decoded_ahead
 from edge.sources.timing import RisingStamps
 from edge.sources.video import LOOP_GAP_S, VideoFile
 from tests.support.clips import cut_off, evaluation_file, write_clip
+from tests.support.mosquitto import eventually
 from tests.support.street import STREET
 
 
@@ -206,3 +211,42 @@ class _StuckFile(VideoFile):
 def test_a_file_whose_time_stands_still_is_refused() -> None:
     with _StuckFile("stuck.avi") as clip, pytest.raises(BadInput, match="time stamps that rise, found none that does"):
         list(clip.frames())
+
+
+# ------------------------------------------------------------------------------------------------------- decoded ahead
+
+
+def numbered_frames(n: int, read: list[int]) -> Iterator[Frame]:
+    for number in range(n):
+        read.append(number)
+        yield Frame(number, 0.0, TimeKind.PTS, np.zeros((1, 1, 3), dtype=np.uint8))
+
+
+def test_frames_decoded_ahead_are_the_same_in_the_same_order() -> None:
+    assert [frame.captured_ns for frame in decoded_ahead(numbered_frames(100, []))] == list(range(100))
+
+
+def test_no_more_is_decoded_ahead_than_memory_was_planned_for() -> None:
+    read: list[int] = []
+    with closing(decoded_ahead(numbered_frames(100, read))) as frames:
+        next(frames)
+        eventually(lambda: len(read) > FRAMES_AHEAD, 20.0)
+        time.sleep(0.2)
+    assert len(read) == FRAMES_AHEAD + 1
+
+
+def test_what_a_source_raises_comes_after_its_last_frame() -> None:
+    def breaking_off() -> Iterator[Frame]:
+        yield from numbered_frames(2, [])
+        raise BadInput("street.mp4: it broke off")
+
+    frames = decoded_ahead(breaking_off())
+    assert [next(frames).captured_ns, next(frames).captured_ns] == [0, 1]
+    with pytest.raises(BadInput, match="it broke off"):
+        next(frames)
+
+
+def test_who_leaves_early_leaves_no_thread_behind() -> None:
+    with closing(decoded_ahead(numbered_frames(100, []))) as frames:
+        next(frames)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoder")]
