@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ from edge.domain import (
 )
 from edge.publish import Native, PublisherStatus
 from edge.publish.payload import Wire
+from edge.pulse import Pulse
 from edge.service import Service
 from edge.settings import CalibrationSettings, OutboxSettings, Settings, SiteSettings, SourceSettings
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
@@ -391,6 +393,7 @@ class _Overheard:
     """In place of the publisher: remembers what the service tells, and when."""
 
     status = PublisherStatus(is_connected=True, address="nowhere")
+    pulse = Pulse(Thread(name="none"))
 
     def __init__(self, clock: _ClockOfTheFrames) -> None:
         self.told: list[tuple[int, bytes]] = []
