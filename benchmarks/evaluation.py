@@ -149,7 +149,7 @@ class Recording:
 
     def one_in(self, every: int) -> Recording:
         """Only one in so many frames."""
-        return Recording(self._frames[::every], self.size_px, self.declared_hz / every)
+        return type(self)(self._frames[::every], self.size_px, self.declared_hz / every)
 
     def dropping(self, share: float, rng: np.random.Generator) -> Recording:
         """With a share of the frames lost at random."""

@@ -126,7 +126,7 @@ def a_study(street: Street, rng: np.random.Generator) -> tuple[Comparison, Float
     kept = (counts > 0).all(axis=0)
     days = Comparison(
         tuple(histograms[:, kept]),
-        counts[:, kept],
+        np.asarray(counts[:, kept], dtype=np.float64),
         weekdays[kept],
         is_after[kept],
         (BINNING,) * len(counts),

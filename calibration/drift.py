@@ -155,8 +155,8 @@ class Reference:
         allowed = np.full(middle.shape, 255, dtype=np.uint8)
         if len(greys) > 1:
             spread = greys.max(axis=0) - greys.min(axis=0)
-            swing = (spread > max(MAX_SWING, MAX_SWING_RATIO * float(np.median(spread)))).astype(np.uint8)
-            swing = cv2.morphologyEx(swing, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # single pixels are noise
+            swings = (spread > max(MAX_SWING, MAX_SWING_RATIO * float(np.median(spread)))).astype(np.uint8)
+            swing = cv2.morphologyEx(swings, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # single pixels are noise
             allowed[cv2.dilate(swing, np.ones((PATCH_PX, PATCH_PX), np.uint8)) > 0] = 0
         for left, top, right, bottom in [] if hidden is None else hidden:
             margin = PATCH_PX // 2 + 1
