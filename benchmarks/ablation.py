@@ -131,10 +131,11 @@ WITHOUT: dict[str, Callable[[], Any]] = {
     "constant speed": lambda: with_figures(ACCELERATION_SIGMA_MPS2=NOTHING, JERK_SIGMA_MPS3=NOTHING),
     "no robust loss": lambda: with_figures(DEGREES_OF_FREEDOM=1e6),
     "detector's edges taken as exact in the mean": lambda: with_bodies(
-        _edges(offset=np.zeros(4), offset_sigma=NARROW, drift_sigma=NARROW, near_bottom=0.0)
+        _edges(offset=np.zeros(4), offset_sigma=NARROW, drift_sigma=NARROW, near_bottom=0.0, near_bottom_person=0.0)
     ),
     "no drift of the edges": lambda: with_bodies(_edges(drift_sigma=NARROW)),
-    "riders keep their wheels": lambda: with_bodies(_edges(near_bottom=0.0)),
+    "riders keep their wheels": lambda: with_bodies(_edges(near_bottom_person=0.0)),
+    "shadows as large far away as near": lambda: with_bodies(_edges(near_bottom=0.0)),
     "covered edges believed": lambda: with_figures(HIDDEN_FACTOR=np.zeros(4)),
     "box noise taken as white": lambda: with_figures(MAX_CORRELATION=0.0),
     "line through bottom edges": _lines,

@@ -462,7 +462,7 @@ class Service:
                 frames_per_s=round((frames - self._told_frames) / ((now_ns - self._told_ns) / 1e9), 2),
                 temperature_c=temperature_c(),
                 throttled=None if (told := strain()) is None else told.is_hot or told.is_underpowered,
-                disk_free=round(disk_free(self._outbox_folder), 3),
+                disk_free=round(disk_free(self._outbox_folder), 2),
             )
         )
         self._told_ns, self._told_utc_ns = now_ns, self._clock.utc_ns()
