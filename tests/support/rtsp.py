@@ -108,8 +108,8 @@ class RtspServer:
         if self.showing is Showing.STILL:
             picture = f"imagefreeze is-live=true ! video/x-raw,framerate={self.rate_hz}/1"
             return f"{rounds} ! openh264dec ! {picture} ! {encode}"
-        contrast = 0.0 if self.showing is Showing.COVERED else 0.1
-        return f"{rounds} ! openh264dec ! videobalance contrast={contrast} ! {encode}"
+        light = "contrast=0.0 saturation=0.0" if self.showing is Showing.COVERED else "contrast=0.1"
+        return f"{rounds} ! openh264dec ! videobalance {light} ! {encode}"
 
     def _rounds(self, clip: Path) -> str:
         """A folder in which the clip stands many times."""
