@@ -3,9 +3,9 @@
 Looked at twice a second on a small grey copy, so it costs next to nothing. A live picture is never still: noise, light
 and leaves move some cell of it within half a minute.
 
-Limits: a clock that the camera writes into the picture keeps a frozen one alive, and so does an encoder whose key frames
-flicker by more than :data:`STILL_LEVELS`. Whether a picture without any light is night or a cover cannot be seen in it;
-what has darkened slowly counts as night.
+Limits: a clock that the camera writes into the picture keeps a frozen one alive, and so does an encoder whose key
+frames flicker by more than :data:`STILL_LEVELS`. Whether a picture without any light is night or a cover cannot be seen
+in it; what has darkened slowly counts as night.
 """
 
 from __future__ import annotations
