@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.evaluation import Scorers, cell, surveyed
-from calibration import Calibration, parse_image_size
+from benchmarks.evaluation import Scorers, cell, scene_survey
 from edge.assembly import known_model, measuring_pipeline, road_detector
 from edge.cli.measuring import row
 from edge.domain import CameraState, Pixels
@@ -66,7 +64,7 @@ class Dusk:
 
 def measured(clip: Path, truth_file: Path, scorers: Scorers, light: float) -> dict[str, Any]:
     """One scene in one light."""
-    calibration = _survey(truth_file, scorers)
+    calibration = scene_survey(scorers, truth_file)
     pipeline = measuring_pipeline(
         calibration, road_detector(known_model(None), calibration), has_gate=True, has_cadence=True
     )
@@ -96,13 +94,6 @@ def measured(clip: Path, truth_file: Path, scorers: Scorers, light: float) -> di
         "p90": float(np.percentile(errors, 90)) if len(errors) else None,
         "worst": float(errors.max()) if len(errors) else None,
     }
-
-
-def _survey(truth_file: Path, scorers: Scorers) -> Calibration:
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch)
-        size = scorers.run("scene_to_site", truth_file, out)
-        return surveyed(out / "survey.csv", out / "site.toml", parse_image_size(size.strip()))
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.clips import VIDEO, counted, site_of
-from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, size_of, surveyed
-from calibration import Calibration, parse_image_size
+from benchmarks.detectors import clip_of
+from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, scene_survey, size_of, surveyed
+from calibration import Calibration
 from edge.domain import Detections, Frame
 from models import Head, Model
 
@@ -152,11 +152,6 @@ def changes(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> dict[s
 def _scenes(folder: Path, scorers: Scorers) -> Iterator[Footage]:
     scorer = scorers.module("score_passages")
     for file in sorted(folder.glob("*.truth.json")):
-        with tempfile.TemporaryDirectory() as scratch:
-            size = scorers.run("scene_to_site", file, scratch)
-            calibration = surveyed(
-                Path(scratch) / "survey.csv", Path(scratch) / "site.toml", parse_image_size(size.strip())
-            )
         truth = json.loads(file.read_text(encoding="utf-8"))
 
         def score(passages: list[dict[str, Any]], truth: dict[str, Any] = truth) -> dict[str, Any]:
@@ -165,7 +160,7 @@ def _scenes(folder: Path, scorers: Scorers) -> Iterator[Footage]:
             wanted = ("true", "measured", "false", "bias", "median_abs", "worst", "sigma")
             return {name: told.get(names.get(name, name)) for name in wanted}
 
-        yield Footage(file.with_name(file.name.replace(".truth.json", ".mp4")), calibration, score)
+        yield Footage(clip_of(file), scene_survey(scorers, file), score)
 
 
 def _clips(folder: Path, scorers: Scorers) -> Iterator[Footage]:
