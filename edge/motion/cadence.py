@@ -68,12 +68,10 @@ class Cadence:
     def wait_s(self, followed: Sequence[Followed]) -> float:
         """How long after a look the next one is due, when the road changes meanwhile. [s]"""
         known = [each for each in followed if is_travelling(each) and not is_new(each)]
-        if any(is_new(each) for each in followed):
+        if not known or any(is_new(each) for each in followed):
             wait_s = UNKNOWN_WAIT_S
-        elif known:
-            wait_s = LEAVING_WAIT_S if all(self._has_left(each) for each in known) else LONGEST_WAIT_S
         else:
-            wait_s = UNKNOWN_WAIT_S
+            wait_s = LEAVING_WAIT_S if all(self._has_left(each) for each in known) else LONGEST_WAIT_S
         measured_mps = [abs(float(each.velocity_mps[0])) for each in known if self._is_on_stretch(each)]
         if measured_mps:
             fastest_mps = max(measured_mps)
