@@ -39,8 +39,8 @@ from edge.status_socket import ask
 from tests.support.builders import a_passage
 from tests.support.kills import CountsOnDisk
 from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.pole import configured
 from tests.support.simulated import SimulatedClock, SimulatedStreet, a_device
-from tests.support.street import demo_calibration
 
 EDGE = Path(__file__).parents[2] / "edge"
 THREADS = {"main", "camera", "publisher", "status"}
@@ -117,32 +117,7 @@ class Ailing:
 @contextmanager
 def ailing(folder: Path, broker: Mosquitto, platform: Subscriber, fault: str) -> Iterator[Ailing]:
     """The service, measuring and busy sending what it had counted before, with a fault that has not begun yet."""
-    demo_calibration().save(folder / "cal.json")
-    config = folder / "snellius.toml"
-    config.write_text(
-        f"""
-[site]
-city = "hilversum"
-device = "hvs-0042"
-[source]
-url = "/dev/video0"
-[calibration]
-file = "cal.json"
-[model]
-name = "nanodet-416x256-int8"
-[lab]
-enabled = true
-k = 1
-slot_s = 10
-[mqtt]
-url = "{broker.url}"
-[outbox]
-file = "outbox.sqlite"
-[service]
-checkpoint_s = 1
-status_socket = "status"
-"""
-    )
+    config = configured(folder, broker=broker.url, source="/dev/video0")
     count_before(folder)
     with Systemd(folder / "notify") as systemd:
         process = subprocess.Popen(
