@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.evaluation import ROOT, Looks, Scorers, passages_of, size_of, surveyed
+from edge.assembly import road_glance
 from models import Model
 
 VIDEO = (".mp4", ".avi")
@@ -44,7 +45,7 @@ def measure(folder: Path, scorers: Scorers, models: list[Model], *, keep: Path |
             survey, site, directions = parts
             calibration = surveyed(survey, site, size_of(clip))
             with Looks(clip, model, calibration, keep) as looks:
-                passages = passages_of(looks, calibration, clip=clip)
+                passages = passages_of(looks, calibration, clip=clip, glance=road_glance(model, calibration))
             scored = counted(scorers, clip, passages, events, directions)
             for direction, score in scored.items():
                 score["measured"] = sum(p["measured"] for p in passages if p["direction"] == direction)

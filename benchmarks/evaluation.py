@@ -27,7 +27,7 @@ from edge.assembly import known_model, look_of, measuring_pipeline
 from edge.cli.measuring import row
 from edge.detect import open_detector
 from edge.domain import Detections, Floats, Frame, TimeKind
-from edge.pipeline import Detector, PathEstimator
+from edge.pipeline import Detector, Glance, PathEstimator
 from edge.sources.video import VideoFile
 from models import Head, Model, Runtime
 
@@ -259,6 +259,7 @@ def passages_of(
     *,
     clip: Path | None = None,
     every_frame: bool = False,
+    glance: Glance | None = None,
     estimator: PathEstimator | None = None,
 ) -> list[dict[str, Any]]:
     """The passages of a recording, as ``snellius replay --passages`` writes them.
@@ -269,6 +270,7 @@ def passages_of(
         clip: The file of the recording: its pictures tell the motion gate when the detector may rest. Without them it
             only looks no more often than speeds need. A detector that is no recording needs it.
         every_frame: The detector looks at every frame.
+        glance: Looks at parts of the pictures; with a clip only.
         estimator: Another one than ours, to compare with.
     """
     pipeline = measuring_pipeline(
@@ -277,6 +279,7 @@ def passages_of(
         estimator=estimator,
         has_gate=clip is not None and not every_frame,
         has_cadence=not every_frame,
+        glance=glance,
     )
     with VideoFile(clip) if clip is not None else nullcontext() as source:
         if source is not None:

@@ -26,6 +26,7 @@ from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passag
 from benchmarks.recipes import RECIPES, Footage, Recipe
 from benchmarks.trackers import OURS, follow, followers, identities
 from calibration import Calibration
+from edge.assembly import road_glance
 from models import Model
 
 SLOW_HZ = (10, 5)
@@ -162,13 +163,12 @@ class _Scene:
 
     def as_it_runs(self, model: Model, prefix: str) -> Iterator[tuple[str, Run]]:
         """The survey as given, and everything as ``snellius replay`` does it."""
-        yield prefix + GIVEN, self._run(self.recording(model), clip=self._clip)
+        yield prefix + GIVEN, self._sparing(model, self._given)
 
     def noisy(self, model: Model, name: str, seeds: range) -> Iterator[tuple[str, Run]]:
-        """Surveys as careful technicians would have made them; without pictures, so the detector does not rest."""
-        recording = self.recording(model)
+        """Surveys as careful technicians would have made them."""
         for seed in seeds:
-            yield name, self._scored(passages_of(recording, self._survey(seed)))
+            yield name, self._sparing(model, self._survey(seed))
 
     def made_harder(self, model: Model) -> Iterator[tuple[str, Run]]:
         """Fewer frames, worse boxes, a smaller network, wrong times."""
@@ -202,6 +202,11 @@ class _Scene:
                 score = self._scored(passages).score
                 kept = {key: score.get(key) for key in ("true_passages", "measured", "false", "worst")}
                 yield name + what, kept | identities(truth, trajectories, seen.instants_s)
+
+    def _sparing(self, model: Model, calibration: Calibration) -> Run:
+        """With gate, cadence and glances."""
+        glance = road_glance(model, calibration)
+        return self._scored(passages_of(self.recording(model), calibration, clip=self._clip, glance=glance))
 
     def _run(self, recording: Recording, **how: Any) -> Run:
         return self._scored(passages_of(recording, self._given, **how))

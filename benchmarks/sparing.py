@@ -1,12 +1,13 @@
-"""What looking less often costs: every footage measured on every frame, with the cadence, and with the gate as well.
+"""What looking less costs: footage measured on every frame, with the cadence, with the gate, and with glances as well.
 
     python -m benchmarks.sparing FOLDER [--weights FILE --head classic]… [--keep DIR] [--json OUT]
 
 FOLDER holds ``scenes`` (``*.truth.json`` beside ``*.mp4``) and ``clips`` (with ``events.csv``). Each is detected once
 with the catalogue's default network, an 8-bit one, and once with each file that is named, such as the same network in
-32-bit; then it is measured in three ways on the same detections, with the survey as given. Scenes are scored by their
-exact truth, clips by the passes that people listed, both with the scorers of the evaluation set. Beside the scores
-stand the passages that only "every frame" has, and how far the speeds of the others lie from its.
+32-bit; then it is measured in four ways on the same detections, with the survey as given. Only what glances see is
+detected anew, by networks whose input has no fixed size. Scenes are scored by their exact truth, clips by the passes
+that people listed, both with the scorers of the evaluation set. Beside the scores stand the passages that only "every
+frame" has, and how far the speeds of the others lie from its.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ from benchmarks.clips import VIDEO, counted, site_of
 from benchmarks.detectors import clip_of
 from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, scene_survey, size_of, surveyed
 from calibration import Calibration
-from edge.domain import Detections, Frame
+from edge.assembly import road_glance
+from edge.domain import Detections, Floats, Frame, Region
+from edge.pipeline import Glance
 from models import Head, Model
 
 EVERY_FRAME = "every frame"
-WAYS = (EVERY_FRAME, "cadence", "gate and cadence")
+WAYS = (EVERY_FRAME, "cadence", "gate and cadence", "with glances")
 SAME_S = 1.0  # passages of one vehicle in two ways do not lie further apart
 COLUMNS = {
     "looks": "looks",
+    "glances": "glances",
     "frames": "of frames",
     "true": "true",
     "measured": "measured",
@@ -58,6 +62,27 @@ class CountedLooks(Recording):
         """What the detector saw in that frame."""
         self.looks += 1
         return super().detect(frame)
+
+
+class CountedGlances:
+    """Glances that are counted.
+
+    Args:
+        glance: What glances.
+    """
+
+    def __init__(self, glance: Glance) -> None:
+        self._glance = glance
+        self.looks = 0
+
+    def part(self, needed_xyxy_px: Floats) -> Region | None:
+        """The part of the frame that would be looked at."""
+        return self._glance.part(needed_xyxy_px)
+
+    def detect(self, frame: Frame, part_px: Region, before: Detections) -> Detections:
+        """What is in the frame."""
+        self.looks += 1
+        return self._glance.detect(frame, part_px, before)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,11 +134,14 @@ def compared(footage: Footage, model: Model, keep: Path | None) -> Iterator[dict
     every_frame: list[dict[str, Any]] = []
     for way in WAYS:
         recording.looks = 0
+        small = road_glance(model, footage.calibration) if way == WAYS[-1] else None
+        glance = None if small is None else CountedGlances(small)
         passages = passages_of(
             recording,
             footage.calibration,
-            clip=footage.clip if way == WAYS[-1] else None,
+            clip=footage.clip if way in WAYS[2:] else None,
             every_frame=way == EVERY_FRAME,
+            glance=glance,
         )
         every_frame = every_frame or passages
         yield {
@@ -121,6 +149,7 @@ def compared(footage: Footage, model: Model, keep: Path | None) -> Iterator[dict
             "model": model.name,
             "way": way,
             "looks": recording.looks,
+            "glances": glance.looks if glance is not None else 0,
             "frames": len(recording.instants_s),
             **footage.score(passages),
             **changes(every_frame, passages),

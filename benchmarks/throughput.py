@@ -189,7 +189,7 @@ def _rounds(
 def measured(way: str, street: Street) -> dict[str, float]:
     """Measure a street in one way; imports and start-up are not in the times."""
     from calibration import read_site, read_survey, solve
-    from edge.assembly import counting, known_model, measuring_pipeline, road_detector
+    from edge.assembly import counting, known_model, measuring_pipeline, road_detector, road_glance
     from edge.cli.measuring import rules_for
     from edge.clock import ClockAnchor
     from edge.domain import Frame
@@ -226,7 +226,8 @@ def measured(way: str, street: Street) -> dict[str, float]:
                 detector.detect(frame)
                 inferences += 1
         else:
-            pipeline = measuring_pipeline(calibration, detector, **OURS[way])
+            glance = road_glance(model, calibration) if way == "snellius" else None
+            pipeline = measuring_pipeline(calibration, detector, glance=glance, **OURS[way])
             rules = rules_for(limit_kmh=calibration.site.limit_kmh, lab=True, k=None, slot_s=None)
             windows, anonymity = counting(
                 calibration=calibration, model=model, rules=rules, anchor=ClockAnchor.of_clip(None)

@@ -22,14 +22,14 @@ from edge.aggregate import Anonymity, Windows
 from edge.aggregate.anonymity import MOST_DELAY_S
 from edge.aggregate.windows import LATENESS_S, SLOT_S
 from edge.clock import Clock, ClockAnchor, anchor_now, utc_datetime
-from edge.detect import Look, Region, look_at_road, open_detector
-from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, Provenance, SpeedHistogram
+from edge.detect import Look, look_at_road, open_detector, open_glance
+from edge.domain import FREE_FLOW_HEADWAY_S, Binning, Flag, Frame, PrivacyRule, Provenance, Region, SpeedHistogram
 from edge.domain.histogram import FEW_N, MIN_N_QUANTILE
 from edge.domain.release import DAY_BEGINS_H
 from edge.errors import BadInput
 from edge.motion import Cadence, MotionGate
 from edge.outbox import Outbox
-from edge.pipeline import Detector, PathEstimator, Pipeline
+from edge.pipeline import Detector, Glance, PathEstimator, Pipeline
 from edge.publish import Endpoint, HomeAssistant, Native, NgsiLd, Profile, Publisher
 from edge.publish.payload import (
     CalibrationFacts,
@@ -132,6 +132,11 @@ def road_detector(model: Model, calibration: Calibration, *, threads: int = 2) -
     return open_detector(model, threads=threads, look=look_of(model, calibration))
 
 
+def road_glance(model: Model, calibration: Calibration, *, threads: int = 2) -> Glance | None:
+    """What looks at a part of the road of one site, with the model of its :func:`road_detector`."""
+    return open_glance(model, look_of(model, calibration), threads=threads)
+
+
 def look_of(model: Model, calibration: Calibration) -> Look:
     """Where and how finely a model looks at a site."""
     return look_on_site(calibration, model_px=model.input_px, stride=model.stride)
@@ -163,6 +168,7 @@ def measuring_pipeline(
     estimator: PathEstimator | None = None,
     has_gate: bool = False,
     has_cadence: bool = False,
+    glance: Glance | None = None,
     readout_s: float = 0.0,
 ) -> Pipeline:
     """The measuring half of the device for one site.
@@ -173,6 +179,7 @@ def measuring_pipeline(
         estimator: Another one than ours, for comparisons only.
         has_gate: Whether the detector rests while nothing moves; needs real pictures.
         has_cadence: Whether it looks no more often than speeds need.
+        glance: Looks at parts of the picture where that is enough; needs the gate.
         readout_s: How much later the camera exposes the last row of a picture than the first. [s]
 
     Raises:
@@ -200,6 +207,7 @@ def measuring_pipeline(
         zone=Zone(length_m=site.length_m, polygon_m=polygon_m),
         gate=gate,
         cadence=Cadence(stretch_m=(-MARGIN_M, site.length_m + MARGIN_M)) if has_cadence else None,
+        glance=glance,
     )
 
 
@@ -370,6 +378,7 @@ def assembled(
                 detector or road_detector(model, calibration, threads=settings.model.threads),
                 has_gate=is_sparing,
                 has_cadence=is_sparing,
+                glance=road_glance(model, calibration, threads=settings.model.threads) if is_sparing else None,
                 readout_s=settings.source.readout_ms / 1e3,
             ),
             windows=windows,

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Detections, Flag, Floats, Frame, Passage, Path, Sightings, Trajectory
+from edge.domain import Detections, Flag, Floats, Frame, Passage, Path, Region, Sightings, Trajectory
 from edge.localise import Localiser
 from edge.motion import Cadence, MotionGate, is_new, is_travelling
 from edge.track import LiveTrack, Tracker
@@ -29,7 +29,8 @@ STILL_S = 0.3  # between repeats of what was seen while nothing changes; new tra
 LEAST_FRAMES_HZ = 5.0  # measured with fewer, close neighbours are confused and the fast are seen too seldom
 RATE_OVER_S = 4.0  # time constant of the rate of frames
 LONGEST_STEP_S = 1.0  # between frames; a longer one is a gap, which says nothing about the rate
-STALE_S = 10.0  # the detector looks after this time at the latest, changed or not
+STALE_S = 10.0  # the detector looks at the whole road after this time at the latest, changed or not
+GLANCE_MARGIN = 0.25  # of a box's width and height, around where it was and where it is expected
 
 
 class Detector(Protocol):
@@ -37,6 +38,18 @@ class Detector(Protocol):
 
     def detect(self, frame: Frame) -> Detections:
         """Road users in one frame."""
+        ...
+
+
+class Glance(Protocol):
+    """Anything that finds road users in a part of a frame, for less."""
+
+    def part(self, needed_xyxy_px: Floats) -> Region | None:
+        """The part that would be looked at to see a box, shape (4,); None when all must be. [px]"""
+        ...
+
+    def detect(self, frame: Frame, part_px: Region, before: Detections) -> Detections:
+        """Road users in one frame: those in the part as they are, the others as they were."""
         ...
 
 
@@ -73,6 +86,8 @@ class Pipeline:
         zone: Where speeds are measured.
         gate: Tells when nothing on the road has changed; None: it always may have.
         cadence: Tells how often to look at a road that changes; None: at every frame.
+        glance: Looks at the part of the road in which somebody travels while nothing else changes; None: every look is
+            at all of it.
     """
 
     def __init__(
@@ -86,13 +101,18 @@ class Pipeline:
         zone: Zone,
         gate: MotionGate | None = None,
         cadence: Cadence | None = None,
+        glance: Glance | None = None,
     ) -> None:
         self._gate = gate
         self._cadence = cadence
+        self._glance = glance
         self._detections = Detections.none()
         self._looked_ns: int | None = None  # when the detector looked
+        self._saw_all_ns: int | None = None  # and when at the whole road
+        self._part_px: Region | None = None  # of its latest look; None: all
         self._followed_ns: int | None = None  # when the tracker was last told
         self._detector = detector
+        self._plane = plane
         self._localiser = Localiser(plane)
         self._tracker = tracker
         self._estimator_for = estimator_for
@@ -143,20 +163,20 @@ class Pipeline:
         is_told = has_looked or self._since(self._followed_ns, frame) >= STILL_S
         gone = self._follow(frame) if is_told else []
         if has_looked and self._gate is not None:
-            self._gate.looked(self._travelling_boxes())
+            self._gate.looked(self._travelling_boxes(), self._part_px)
         through = self._turnstile.admit(self._passages(gone), frame.captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
     def pause(self, captured_ns: int) -> list[Passage]:
         """No frame has come for a while, up to this instant: everyone in view has gone, who waited may pass. [ns]"""
-        self._detections, self._looked_ns = Detections.none(), None
+        self._detections, self._looked_ns, self._saw_all_ns = Detections.none(), None, None
         through = self._turnstile.admit(self._passages(self._tracker.finish()), captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
     def salvage(self) -> list[Passage]:
         """After a surprise in a stage: forget everyone in view, hand out the passages that were already complete."""
         self._tracker.forget()
-        self._detections, self._looked_ns = Detections.none(), None
+        self._detections, self._looked_ns, self._saw_all_ns = Detections.none(), None, None
         return [self.watch.judged(passage) for passage in self._turnstile.finish()]
 
     def finish(self) -> list[Passage]:
@@ -184,13 +204,36 @@ class Pipeline:
         Who travels is looked at in any case: what does not stand still cannot be where it was.
         """
         has_changed = self._gate is None or self._gate.has_changed(frame)
-        is_stale = self._since(self._looked_ns, frame) >= STALE_S
+        is_stale = self._since(self._saw_all_ns, frame) >= STALE_S
         if not (has_changed or is_stale or any(is_travelling(track) for track in self._tracker.live)):
             return False
-        self._detections = self._detector.detect(frame)
+        self._part_px = None if is_stale else self._part_in_motion(frame)
+        if self._glance is not None and self._part_px is not None:
+            self._detections = self._glance.detect(frame, self._part_px, self._detections)
+        else:
+            self._detections = self._detector.detect(frame)
+            self._saw_all_ns = frame.captured_ns
         self._looked_ns = frame.captured_ns
         self.inferences += 1
         return True
+
+    def _part_in_motion(self, frame: Frame) -> Region | None:
+        """The part of the picture that holds everyone who travels, when all that has changed lies in it."""
+        live = self._tracker.live
+        travelling = [track for track in live if is_travelling(track)]
+        if self._glance is None or self._gate is None or not travelling or any(is_new(track) for track in live):
+            return None
+        boxes = np.array([track.box_xyxy_px for track in travelling])
+        feet_m = np.array([track.position_m for track in travelling])
+        soon_m = feet_m + self._since(self._looked_ns, frame) * np.array([track.velocity_mps for track in travelling])
+        shifts = self._plane.project(soon_m) - self._plane.project(feet_m)
+        boxes = np.concatenate([boxes, boxes + np.tile(shifts, 2)])
+        margin = np.tile(GLANCE_MARGIN * (boxes[:, 2:] - boxes[:, :2]), 2) * [-1, -1, 1, 1]
+        needed = boxes + margin
+        if not np.isfinite(needed).all():
+            return None
+        part = self._glance.part(np.concatenate([needed[:, :2].min(axis=0), needed[:, 2:].max(axis=0)]))
+        return None if part is None or self._gate.has_changed_beyond(part) else part
 
     def _follow(self, frame: Frame) -> list[Trajectory]:
         """Tell the tracker what is on the road; the trajectories of those who have gone."""
@@ -210,6 +253,7 @@ class Pipeline:
         return np.array(boxes).reshape(-1, 4)
 
     def _turn_to(self, plane: RoadPlane) -> None:
+        self._plane = plane
         self._localiser = Localiser(plane)
         self._tracker.turn_to(plane)
         if self._gate is not None:

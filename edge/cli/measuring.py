@@ -26,6 +26,7 @@ from edge.assembly import (
     measuring_pipeline,
     refuse_other_size,
     road_detector,
+    road_glance,
 )
 from edge.cli.annotate import Annotator
 from edge.cli.files import written_whole
@@ -183,7 +184,11 @@ def replay_clip(
         now = taken or datetime.now(timezone.utc)
         heed_expiry(calibration, windows, now=now, is_allowed=True, calibration_name=str(calibration_file))
         pipeline = measuring_pipeline(
-            calibration, road_detector(model, calibration), has_gate=not every_frame, has_cadence=not every_frame
+            calibration,
+            road_detector(model, calibration),
+            has_gate=not every_frame,
+            has_cadence=not every_frame,
+            glance=None if every_frame else road_glance(model, calibration),
         )
         files = [
             opened.enter_context(written_whole(file)) if file is not None else None

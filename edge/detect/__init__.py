@@ -10,22 +10,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edge.detect.look import Look, Region, look_at_road
-from edge.domain import Detections, Frame, RoadUser
+from edge.detect.look import Look, look_at_road
+from edge.domain import Detections, Frame, Region, RoadUser
 from edge.errors import BadInput
 from models import CatalogueError, Head, Model, Runtime
 
 if TYPE_CHECKING:
+    from edge.detect.glance import Glance
     from edge.detect.network import Network
 
-__all__ = ["Detector", "Look", "Region", "look_at_road", "network_of", "open_detector"]
+__all__ = ["Detector", "Look", "look_at_road", "network_of", "open_detector", "open_glance"]
 
 
 class Detector(Protocol):
     """What every backend offers."""
 
     @property
-    def region_px(self) -> tuple[int, int, int, int] | None:
+    def region_px(self) -> Region | None:
         """The part of the frame that is looked at, None for all of it. [px]"""
 
     def detect(self, frame: Frame) -> Detections:
@@ -62,6 +63,27 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     if expected_px is not None and network.input_px != expected_px:
         raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
     return NetworkDetector(network, classes=classes, head=model.head or Head.CLASSIC, region_px=region_px)
+
+
+def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
+    """Load a model at smaller inputs, to look at parts of the picture; None when its input has one size.
+
+    Args:
+        model: One that :func:`open_detector` has loaded.
+        look: How that looks at the whole road.
+        threads: Processor threads that a frame may use.
+    """
+    if model.stride is None:
+        return None
+    from edge.detect.glance import Glance, glance_sizes
+    from edge.detect.network import NetworkDetector
+
+    classes, head = _road_users(model), model.head or Head.CLASSIC
+    networks = [
+        network_of(model, model.verified_file(), threads=threads, input_px=size)
+        for size in glance_sizes(look, model.stride)
+    ]
+    return Glance(look, [NetworkDetector(network, classes=classes, head=head) for network in networks])
 
 
 def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:

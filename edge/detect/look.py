@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.domain import Floats
+from edge.domain import Floats, Region
 
 if TYPE_CHECKING:
     from calibration.road_plane import RoadPlane  # brings OpenCV, which the list of models can do without
 
-Region = tuple[int, int, int, int]
 Stretch = tuple[tuple[float, float], tuple[float, float]]  # from and to along the axis, and left of it [m]
 
 TALLEST_M = 4.2  # lorries and double-deck buses by Directive 96/53/EC are at most 4.0 m high
@@ -75,14 +74,14 @@ def look_at_road(
         return Look(_grown(region, model_px, size_px), model_px)
     most = SPARE * model_px[0] * model_px[1]
     scale = CAR_PX / _smallest_car_px(plane, zone_m)
-    input_px = _in_steps(width * scale, stride), _in_steps(height * scale, stride)
+    input_px = in_steps(width * scale, stride), in_steps(height * scale, stride)
     while input_px[0] * input_px[1] > most:
         scale *= 0.98
-        input_px = _in_steps(width * scale, stride), _in_steps(height * scale, stride)
+        input_px = in_steps(width * scale, stride), in_steps(height * scale, stride)
     return Look(_grown(region, input_px, size_px), input_px)
 
 
-def _in_steps(side_px: float, stride: int) -> int:
+def in_steps(side_px: float, stride: int) -> int:
     """Up to the next step, or down when that takes less than a quarter of a step away."""
     return max(1, math.ceil(side_px / stride - 0.25)) * stride
 

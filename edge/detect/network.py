@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.detect.heads import Answer, Candidates, read_classic, read_end_to_end
 from edge.detect.letterbox import Blob, Canvas, Letterbox
-from edge.domain import Detections, Frame, RoadUser
+from edge.domain import Detections, Frame, Region, RoadUser
 from edge.errors import BadInput
 from models import Head
 
@@ -63,7 +63,7 @@ class NetworkDetector:
         classes: Mapping[RoadUser, Sequence[int]],
         head: Head = Head.CLASSIC,
         min_score: float = MIN_SCORE,
-        region_px: tuple[int, int, int, int] | None = None,
+        region_px: Region | None = None,
     ) -> None:
         """Put a detector around a network.
 
@@ -98,6 +98,10 @@ class NetworkDetector:
         """
         found = self._read(self._network.answer(self.blob(frame)))
         return Detections(self._letterbox.to_frame(found.boxes_xyxy), found.scores, found.labels)
+
+    def look_at(self, region_px: Region) -> None:
+        """Look at another part of the frame from now on."""
+        self.region_px, self._size_px = region_px, None
 
     def blob(self, frame: Frame) -> Blob:
         """What the network is shown of a frame; valid until the next one."""

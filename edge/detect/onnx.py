@@ -74,6 +74,9 @@ def _session(file: Path, threads: int, input_px: tuple[int, int] | None) -> Any:
         # With the size fixed before it loads, the graph is optimised as if it had been made for it.
         for name, side in zip((WIDTH, HEIGHT), input_px):
             options.add_free_dimension_override_by_name(name, side)
+    # The sizes of a network share what the C library keeps; an arena each would hold its own peak for ever.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors; warnings speak of optimisations that do not apply
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

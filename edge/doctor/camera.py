@@ -13,9 +13,8 @@ import numpy as np
 from calibration import Calibration, CalibrationError
 from calibration.still import BRIGHT_MEAN, DARK_MEAN, MAX_CLIPPED, SHARP_SIGMA_PX, Aim, aim
 from edge.assembly import followed_part, source_of
-from edge.detect import Region
 from edge.doctor.check import Check, State, guarded
-from edge.domain import Frame
+from edge.domain import Frame, Region
 from edge.service import LEAST_RATE_HZ
 from edge.settings import Settings
 from edge.sources.address import kind_of

@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 Pixels = npt.NDArray[np.uint8]
+Region = tuple[int, int, int, int]  # of a picture: first column, first row, and one past the last of each [px]
 
 
 class TimeKind(str, Enum):

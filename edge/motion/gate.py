@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Bools, Floats, Frame, Ints, Pixels
+from edge.domain import Bools, Floats, Frame, Ints, Pixels, Region
 
 CELL_M = 0.4  # a bicycle covers ten of them
 SHORT_SIDE_PX = 135  # the picture is averaged down to about this height
@@ -89,6 +89,7 @@ class MotionGate:
         self._changed: Pixels = np.zeros(shape, dtype=np.uint8)
         self._reference: Values | None = None  # as the detector saw it last
         self._has_changed = True
+        self._brighter = 0.0  # than the reference, all squares together
         self._seen: Values | None = None
         self._change: Values = np.zeros(len(rows), dtype=np.float32)
         self._eased_ns: int | None = None
@@ -100,39 +101,55 @@ class MotionGate:
             return True
         self._ease(frame.captured_ns)
         change = self._seen - self._reference
-        change -= _median(change)
+        self._brighter = _median(change)
+        change -= self._brighter
         self._change = np.abs(change, out=change)
         noise = NOISE_SIGMAS * SIGMA_OF_MEDIAN * _median(self._change)
         everywhere = np.float32(min(max(noise, self._common), MOST_CHANGE))
         self._changed.reshape(-1)[self._cells] = self._change > np.maximum(self._bounds, everywhere)
-        blocks = cv2.boxFilter(
-            self._changed, cv2.CV_8U, (NEIGHBOURS, NEIGHBOURS), normalize=False, borderType=cv2.BORDER_CONSTANT
-        )
-        self._has_changed = bool(blocks.max() >= MIN_CHANGED)
+        self._has_changed = _is_marked(self._changed)
         return self._has_changed
 
-    def looked(self, travelling_xyxy_px: Floats) -> None:
+    def has_changed_beyond(self, part_px: Region) -> bool:
+        """Whether the latest frame has changed outside of a part of it."""
+        if self._reference is None:
+            return True
+        beyond = self._changed.copy()
+        beyond.reshape(-1)[self._cells[self._inside(part_px)]] = 0
+        return _is_marked(beyond)
+
+    def looked(self, travelling_xyxy_px: Floats, part_px: Region | None = None) -> None:
         """The detector has looked at the latest frame: what is there now is known, and what it made of the changes.
 
         Args:
             travelling_xyxy_px: Boxes of what travels, or may do so, shape (n, 4). Changes elsewhere were no road
                 user's. [px]
+            part_px: Where it looked; None: everywhere. What travels is all there.
         """
-        known = self._reference is not None
-        self._reference = self._seen
+        is_first = self._reference is None
+        if self._reference is None or part_px is None:
+            self._reference, looked_at = self._seen, np.ones(len(self._cells), dtype=bool)
+        else:
+            assert self._seen is not None
+            looked_at = self._inside(part_px)
+            self._reference[looked_at] = self._seen[looked_at] - self._brighter  # the rest is as bright as it was
         travels = _inside_any(self._pixels, travelling_xyxy_px)
         travelled, self._travels = travels | self._travels, travels  # where it was is changed too
-        if not known:
+        if is_first:
             return
         if not self._has_changed and travels.any():  # it had become blind to them
             self._bounds[travels], self._common = LEAST_CHANGE, 0.0
         self._bounds[travels] = np.maximum(RECOVERY * self._bounds[travels], LEAST_CHANGE)
-        harmless = (self._change > self._bounds) & ~travelled
+        harmless = (self._change > self._bounds) & ~travelled & looked_at
         if harmless.any():
             wanted = np.minimum(TAUGHT_MARGIN * self._change[harmless], np.float32(MOST_CHANGE))
             self._bounds[harmless] = _taught(self._bounds[harmless], wanted)
             if not travelled.any():  # it may be everywhere: rain
                 self._common = float(_taught(self._common, min(float(np.median(wanted)), MOST_CHANGE_COMMON)))
+
+    def _inside(self, part_px: Region) -> Bools:
+        """Which squares lie in a part of the picture, shape (n,)."""
+        return np.asarray(((self._pixels >= part_px[:2]) & (self._pixels < part_px[2:])).all(axis=1))
 
     def _ease(self, now_ns: int) -> None:
         """Bounds that were raised sink back slowly; once a second is often enough."""
@@ -167,6 +184,13 @@ def _visible_cells(
     inside &= (np.nan_to_num(pixels, nan=-1.0) < [width - 0.5, height - 0.5]).all(axis=1)
     rows = np.flatnonzero(inside)
     return (len(along), len(across)), rows, pixels[rows]
+
+
+def _is_marked(changed: Pixels) -> bool:
+    """Whether enough squares of some block are marked with 1."""
+    block = (NEIGHBOURS, NEIGHBOURS)
+    blocks = cv2.boxFilter(changed, cv2.CV_8U, block, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return bool(blocks.max() >= MIN_CHANGED)
 
 
 def _median(values: Values) -> float:

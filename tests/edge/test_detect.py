@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.detect import Look, look_at_road, open_detector
+from edge.detect import Look, look_at_road, open_detector, open_glance
 from edge.detect.heads import MAX_CANDIDATES, Candidates, read_classic, read_end_to_end
 from edge.detect.letterbox import GREY, Canvas, Letterbox
 from edge.detect.look import CAR_PX
@@ -499,3 +499,73 @@ def test_a_missing_extra_says_what_to_type() -> None:
 
     with pytest.raises(BackendUnavailable, match=r"pip install 'snellius\[ultralytics\]'"):
         UltralyticsDetector(DEFAULT.file)
+
+
+# ------------------------------------------------------------------------------------------------------------ glances
+
+ROAD = Look((0, 60, 960, 540), (640, 320))
+
+
+def detections(*rows: tuple[float, float, float, float]) -> Detections:
+    return Detections(np.array(rows, dtype=float).reshape(-1, 4), np.full(len(rows), 0.3), np.full(len(rows), 2))
+
+
+def test_a_glance_is_as_small_as_fits_and_stays_on_the_road() -> None:
+    glance = open_glance(DEFAULT, ROAD)
+    assert glance is not None
+    small = glance.part(np.array([400.0, 200.0, 500.0, 260.0]))
+    large = glance.part(np.array([200.0, 200.0, 700.0, 260.0]))
+    corner = glance.part(np.array([-40.0, 500.0, 60.0, 560.0]))
+    assert small is not None
+    assert large is not None
+    assert corner is not None
+    assert small[0] < 400 < 500 < small[2]
+    assert small[1] < 200 < 260 < small[3]
+    assert large[2] - large[0] > small[2] - small[0]
+    assert corner[0] == 0
+    assert corner[3] == 540
+    assert glance.part(np.array([10.0, 70.0, 950.0, 530.0])) is None
+
+
+def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(street: dict[int, Any]) -> None:
+    frame = a_frame(street[40])
+    whole = open_detector(DEFAULT, look=ROAD).detect(frame)
+    car = whole.boxes_xyxy_px[0]
+    glance = open_glance(DEFAULT, ROAD)
+    assert glance is not None
+    part = glance.part(car)
+    assert part is not None
+    elsewhere = (10.0, 70.0, 60.0, 100.0) if part[0] > 100 else (900.0, 70.0, 950.0, 100.0)
+    cut = (part[0] - 30.0, part[1] + 60.0, part[0] + 20.0, part[1] + 100.0)
+    gone = (part[0] + 20.0, part[1] + 20.0, part[0] + 60.0, part[1] + 50.0)
+
+    found = glance.detect(frame, part, detections(elsewhere, cut, gone))
+
+    boxes = found.boxes_xyxy_px.tolist()
+    assert max(iou(car, box) for box in boxes) > 0.85
+    assert list(elsewhere) in boxes
+    assert list(cut) in boxes
+    assert list(gone) not in boxes
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_car_that_a_glance_cuts_is_left_as_it_was(street: dict[int, Any]) -> None:
+    frame = a_frame(street[40])
+    whole = open_detector(DEFAULT, look=ROAD).detect(frame)
+    car = whole.boxes_xyxy_px[0]
+    glance = open_glance(DEFAULT, ROAD)
+    assert glance is not None
+    part = glance.part(car)
+    assert part is not None
+    middle = round((car[0] + car[2]) / 2)
+    half = middle - (part[2] - part[0]), part[1], middle, part[3]
+    assert half[0] > 0
+
+    found = glance.detect(frame, half, whole)
+
+    assert car.tolist() in found.boxes_xyxy_px.tolist()
+    assert sum(iou(car, box) > 0.3 for box in found.boxes_xyxy_px) == 1
+
+
+def test_a_network_of_one_size_takes_no_glances() -> None:
+    assert open_glance(replace(DEFAULT, stride=None), ROAD) is None

@@ -12,7 +12,9 @@ from calibration.camera import Camera
 from calibration.road_plane import RoadPlane
 from calibration.units import kmh_from_mps, mps_from_kmh
 from edge.assembly import measuring_pipeline
-from edge.domain import Direction, Floats, Frame, Passage, Pixels, TimeKind
+from edge.detect import Look
+from edge.detect.glance import Glance
+from edge.domain import Detections, Direction, Floats, Frame, Passage, Pixels, Region, TimeKind
 from edge.motion import Cadence, MotionGate
 from edge.pipeline import STALE_S
 from tests.support.painted import PaintedRoad, Stopping, Weather, a_street
@@ -87,6 +89,26 @@ def test_what_moves_beside_the_road_is_no_news() -> None:
     sky = street.copy()
     sky[:60] = 250
     assert not gate.has_changed(a_frame(sky))
+
+
+def test_who_looks_at_a_part_knows_that_part_only() -> None:
+    gate, street = a_gate(), a_street()
+    near, far = on_the_road(2.0), on_the_road(25.0)
+    left, top, right, bottom = near.astype(int).tolist()
+    part = left - 40, top - 40, right + 40, bottom + 40
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    assert gate.has_changed(a_frame(with_a_car(street, near)))
+    assert not gate.has_changed_beyond(part)
+    both = cv2.convertScaleAbs(with_a_car(with_a_car(street, near), far), alpha=1.15)  # and the camera opens up
+    assert gate.has_changed(a_frame(both))
+    assert gate.has_changed_beyond(part)
+    gate.looked(near[None], part)
+    assert gate.has_changed(a_frame(both)), "the far one has not been looked at"
+    assert gate.has_changed(a_frame(cv2.convertScaleAbs(with_a_car(street, far), alpha=1.15)))
+    assert gate.has_changed_beyond(part)
+    only_near = cv2.convertScaleAbs(with_a_car(street, near), alpha=1.3)
+    assert not gate.has_changed(a_frame(only_near)), "the part as it was looked at, the rest as it was before"
 
 
 @pytest.mark.parametrize("gain", [0.55, 0.8, 1.3, 1.7])
@@ -247,6 +269,54 @@ def measured(road: PaintedRoad, *, sparing: bool) -> list[Passage]:
     passages = [passage for frame in road.frames() for passage in pipeline.step(frame)] + pipeline.finish()
     assert pipeline.inferences == len(road.looks)
     return sorted(passages, key=lambda passage: passage.middle_ns)
+
+
+class PaintedPart:
+    """Looks at a part of a painted road, and sees of a vehicle what is in it.
+
+    Attributes:
+        looks: Parts that were looked at. [px]
+    """
+
+    input_px = (300, 220)
+
+    def __init__(self, road: PaintedRoad) -> None:
+        self._road = road
+        self.looks: list[Region] = []
+
+    def look_at(self, region_px: Region) -> None:
+        self.looks.append(region_px)
+
+    def detect(self, frame: Frame) -> Detections:
+        x0, y0, x1, y1 = self.looks[-1]
+        found = self._road.detect(frame)
+        self._road.looks.pop()  # that was no look at the whole road
+        boxes = np.clip(found.boxes_xyxy_px, [x0, y0, x0, y0], [x1, y1, x1, y1])
+        seen = (boxes[:, 2:] - boxes[:, :2] > 1.0).all(axis=1)
+        return Detections(boxes[seen], found.scores[seen], found.labels[seen])
+
+
+def test_one_who_drives_alone_is_glanced_at_and_measured_alike() -> None:
+    roads = [PaintedRoad(a_road(TRAFFIC[0], lasts_s=8.0, rate_hz=20.0)) for _ in range(2)]
+    whole = measured(roads[0], sparing=True)
+    small = PaintedPart(roads[1])
+    glance = Glance(Look((0, 0, 960, 540), (960, 540)), [small])
+    pipeline = measuring_pipeline(demo_calibration(), roads[1], has_gate=True, has_cadence=True, glance=glance)
+    passages = [passage for frame in roads[1].frames() for passage in pipeline.step(frame)] + pipeline.finish()
+    assert passages == whole
+    assert len(passages) == 1
+    assert len(small.looks) > len(roads[1].looks)
+    assert len(small.looks) + len(roads[1].looks) == len(roads[0].looks) == pipeline.inferences
+
+
+def test_who_comes_while_another_is_glanced_at_is_seen_at_once() -> None:
+    road = PaintedRoad(a_road(*TRAFFIC[:2], lasts_s=9.0, rate_hz=20.0))
+    small = PaintedPart(road)
+    glance = Glance(Look((0, 0, 960, 540), (960, 540)), [small])
+    pipeline = measuring_pipeline(demo_calibration(), road, has_gate=True, has_cadence=True, glance=glance)
+    passages = [passage for frame in road.frames() for passage in pipeline.step(frame)] + pipeline.finish()
+    assert [passage.direction for passage in passages] == [vehicle.direction for vehicle in TRAFFIC[:2]]
+    assert small.looks
 
 
 def a_wild_night(picture: Pixels, time_s: float) -> Pixels:

@@ -21,7 +21,7 @@ from benchmarks import brno
 from benchmarks.clips import counted
 from benchmarks.evaluation import Scorers, chosen_model, size_of, surveyed
 from calibration import Calibration, parse_image_size
-from edge.assembly import measuring_pipeline, road_detector
+from edge.assembly import measuring_pipeline, road_detector, road_glance
 from edge.cli.measuring import row
 from edge.domain import Detections, Frame, Passage
 from edge.pipeline import Detector
@@ -54,10 +54,16 @@ class SharedLooks:
 def measured(clip: Path, *calibrations: Calibration) -> list[list[dict[str, Any]]]:
     """The passages under each survey, as ``snellius replay --passages`` writes them; the clip is decoded once.
 
-    The detector looks where the first survey says that the road is, and only at frames that one of them asks for.
+    The detector looks where the first survey says that the road is, and only at frames that one of them asks for;
+    each survey has its own glances.
     """
     detector = SharedLooks(road_detector(chosen_model(None), calibrations[0]))
-    pipelines = [measuring_pipeline(each, detector, has_gate=True, has_cadence=True) for each in calibrations]
+    pipelines = [
+        measuring_pipeline(
+            each, detector, has_gate=True, has_cadence=True, glance=road_glance(chosen_model(None), each)
+        )
+        for each in calibrations
+    ]
     passages: list[list[Passage]] = [[] for _ in pipelines]
     with VideoFile(clip) as source:
         for frame in source.frames():

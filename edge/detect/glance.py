@@ -1,0 +1,96 @@
+"""Looks at a part of the picture: while nothing changes but where somebody travels, the rest need not be seen again.
+
+A network's time goes with the pixels it is given, and one car on a long street fills few of them. A glance runs the
+same weights at the same scale on a small input around it. What was seen elsewhere is taken to be there still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from edge.detect.look import Look, in_steps
+from edge.domain import Bools, Detections, Floats, Frame, Region
+
+SHARES = 0.4, 0.6  # of each side of the whole look
+CUT_PX = 4.0  # of the network's input: a box that ends nearer to where the glance ends may go on beyond it
+
+
+class PartDetector(Protocol):
+    """A detector whose region can be moved."""
+
+    @property
+    def input_px(self) -> tuple[int, int]:
+        """Width and height of the network's input. [px]"""
+
+    def look_at(self, region_px: Region) -> None:
+        """Look at this part of the frame from now on."""
+
+    def detect(self, frame: Frame) -> Detections:
+        """Road users in that part of the frame."""
+
+
+class Glance:
+    """Looks at parts of a picture.
+
+    Args:
+        look: How the whole road is looked at.
+        detectors: The same network at smaller inputs, smallest first.
+    """
+
+    def __init__(self, look: Look, detectors: Sequence[PartDetector]) -> None:
+        self._whole_px = look.region_px
+        self._scale = look.scale
+        self._detectors = detectors
+        self._sizes_px = [tuple(round(side / look.scale) for side in each.input_px) for each in detectors]
+
+    def part(self, needed_xyxy_px: Floats) -> Region | None:
+        """The part of the frame that a glance at some box would take in; None when it takes a look at the whole road.
+
+        Args:
+            needed_xyxy_px: Left, top, right, bottom, shape (4,). [px]
+        """
+        x0, y0, x1, y1 = self._whole_px
+        left, top, right, bottom = np.clip(needed_xyxy_px, [x0, y0, x0, y0], [x1, y1, x1, y1])
+        for width, height in self._sizes_px:
+            if right - left <= width <= x1 - x0 and bottom - top <= height <= y1 - y0:
+                first_column = min(max(round((left + right - width) / 2), x0), x1 - width)
+                first_row = min(max(round((top + bottom - height) / 2), y0), y1 - height)
+                return first_column, first_row, first_column + width, first_row + height
+        return None
+
+    def detect(self, frame: Frame, part_px: Region, before: Detections) -> Detections:
+        """Road users in the frame: those in the part as they are now, and the others as they were.
+
+        Args:
+            frame: The picture.
+            part_px: As :meth:`part` gave it.
+            before: What the latest look saw.
+        """
+        width, height = part_px[2] - part_px[0], part_px[3] - part_px[1]
+        detector = self._detectors[self._sizes_px.index((width, height))]
+        detector.look_at(part_px)
+        found = detector.detect(frame)
+        part, whole, margin_px = np.array(part_px), np.array(self._whole_px), CUT_PX / self._scale
+        low_px = np.where(part[:2] == whole[:2], -np.inf, part[:2] + margin_px)  # a whole box begins beyond it
+        high_px = np.where(part[2:] == whole[2:], np.inf, part[2:] - margin_px)
+        now, then = _inside(found.boxes_xyxy_px, low_px, high_px), ~_inside(before.boxes_xyxy_px, low_px, high_px)
+        order = np.argsort(-np.concatenate([found.scores[now], before.scores[then]]), kind="stable")
+        return Detections(
+            np.concatenate([found.boxes_xyxy_px[now], before.boxes_xyxy_px[then]])[order],
+            np.concatenate([found.scores[now], before.scores[then]])[order],
+            np.concatenate([found.labels[now], before.labels[then]])[order],
+        )
+
+
+def glance_sizes(look: Look, stride: int) -> list[tuple[int, int]]:
+    """Inputs for glances, smallest first, shape of the whole look's. [px]"""
+    width, height = look.input_px
+    sizes = [(in_steps(share * width, stride), in_steps(share * height, stride)) for share in SHARES]
+    return sorted({size for size in sizes if size[0] * size[1] < width * height})
+
+
+def _inside(boxes_xyxy_px: Floats, low_px: Floats, high_px: Floats) -> Bools:
+    return np.asarray(((boxes_xyxy_px[:, :2] >= low_px) & (boxes_xyxy_px[:, 2:] <= high_px)).all(axis=1))
