@@ -150,14 +150,7 @@ class Reference:
         """
         if all(picture.min() == picture.max() for picture in pictures):
             return None  # darkness or a covered lens: not worth a second of looking for corners
-        greys = np.stack([smoothed(picture) for picture in pictures])
-        middle = np.median(greys, axis=0).astype(np.float32)
-        allowed = np.full(middle.shape, 255, dtype=np.uint8)
-        if len(greys) > 1:
-            spread = greys.max(axis=0) - greys.min(axis=0)
-            swings = (spread > max(MAX_SWING, MAX_SWING_RATIO * float(np.median(spread)))).astype(np.uint8)
-            swing = cv2.morphologyEx(swings, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # single pixels are noise
-            allowed[cv2.dilate(swing, np.ones((PATCH_PX, PATCH_PX), np.uint8)) > 0] = 0
+        middle, allowed = _middle_of(pictures)
         for left, top, right, bottom in [] if hidden is None else hidden:
             margin = PATCH_PX // 2 + 1
             rows = slice(max(0, int(top) - margin), max(0, int(bottom) + margin + 1))
@@ -349,8 +342,12 @@ def read_reference_corners(path: Path, image_size_px: tuple[int, int]) -> Refere
 
 def smoothed(picture: npt.NDArray[np.uint8]) -> Grey:
     """Brightness of a colour picture as the comparison wants it, shape (height, width)."""
+    return np.asarray(_blurred(picture), dtype=np.float32)
+
+
+def _blurred(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    return np.asarray(cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX), dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX), dtype=np.uint8)
 
 
 def turned(plane: RoadPlane, rotation_rad: Floats, covariance: Floats) -> RoadPlane:
@@ -391,6 +388,18 @@ def _sampled(grey: Grey, centres: Floats, side: int) -> Grey:
         grey, across.reshape(shape), down.reshape(shape), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(sampled, dtype=np.float32).reshape(len(centres), side, side)
+
+
+def _middle_of(pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Grey, npt.NDArray[np.uint8]]:
+    """Median of several pictures, and a mask of what stood still in them: 255, else 0; shape (height, width)."""
+    greys = np.stack([_blurred(picture) for picture in pictures])
+    still = np.full(greys.shape[1:], 255, dtype=np.uint8)
+    if len(greys) > 1:
+        spread = greys.max(axis=0) - greys.min(axis=0)
+        swings = (spread > max(MAX_SWING, MAX_SWING_RATIO * float(np.median(spread)))).astype(np.uint8)
+        swing = cv2.morphologyEx(swings, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))  # single pixels are noise
+        still[cv2.dilate(swing, np.ones((PATCH_PX, PATCH_PX), np.uint8)) > 0] = 0
+    return np.median(greys, axis=0, overwrite_input=True).astype(np.float32), still
 
 
 def _corners(grey: Grey, allowed: npt.NDArray[np.uint8]) -> Floats:

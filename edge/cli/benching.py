@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from calibration import Calibration, CalibrationError, read_site, read_survey, solve
-from edge.assembly import known_model, measuring_pipeline, road_detector
+from edge.assembly import known_model, measuring_pipeline, road_detector, road_glance
 from edge.domain import Detections, Frame, Passage
 from edge.errors import SnelliusError
 from edge.machine import energy_j
@@ -81,7 +81,7 @@ class Figures:
     """What a model costs and gives.
 
     Attributes:
-        looks: How often the pipeline asked it.
+        looks: How often the pipeline asked it for the whole road.
         ms_median: Of a look, with letterbox and duplicates. [ms]
         ms_p95: 95 of 100 looks take at most so long. [ms]
         cpu_ms: Processor time of a look, all threads together, median: the same on a busy computer. [ms]
@@ -144,9 +144,10 @@ def benched(task: Task) -> Figures:
         CatalogueError: There is no such model.
     """
     calibration = demo_calibration() if task.calibration is None else Calibration.load(Path(task.calibration))
-    detector = road_detector(known_model(task.model), calibration)
+    model = known_model(task.model)
+    detector, glance = road_detector(model, calibration), road_glance(model, calibration)
     timed = Timed(detector)
-    pipeline = measuring_pipeline(calibration, timed, has_gate=True, has_cadence=True)
+    pipeline = measuring_pipeline(calibration, timed, has_gate=True, has_cadence=True, glance=glance)
     passages: list[Passage] = []
     samples: list[list[list[float]]] = []
     last_s = beside_s = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ class OnnxNetwork:
         return result
 
 
+@cache
+def _share_memory(onnxruntime: Any) -> None:
+    """One arena for all networks of the process, which run one after the other: each would keep its own peak for ever.
+
+    Without any, what the C library keeps is torn into pieces between the threads, and grows by megabytes a second.
+    """
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    no_limit, as_asked, default = 0, 1, -1
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(no_limit, as_asked, default, default))
+
+
 def _session(file: Path, threads: int, input_px: tuple[int, int] | None) -> Any:
     # From 1.29 on it reports to its maker and keeps an id of this computer; read when the library starts.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -74,8 +88,8 @@ def _session(file: Path, threads: int, input_px: tuple[int, int] | None) -> Any:
         # With the size fixed before it loads, the graph is optimised as if it had been made for it.
         for name, side in zip((WIDTH, HEIGHT), input_px):
             options.add_free_dimension_override_by_name(name, side)
-    # The sizes of a network share what the C library keeps; an arena each would hold its own peak for ever.
-    options.enable_cpu_mem_arena = False
+    _share_memory(onnxruntime)
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors; warnings speak of optimisations that do not apply
     try:
