@@ -66,7 +66,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
 
 def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
-    """Load a model at smaller inputs, to look at parts of the picture; None when its input has one size.
+    """Load a model at a smaller input, to look at parts of the picture; None when its input has one size.
 
     Args:
         model: One that :func:`open_detector` has loaded.
@@ -75,15 +75,11 @@ def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
     """
     if model.stride is None:
         return None
-    from edge.detect.glance import Glance, glance_sizes
+    from edge.detect.glance import Glance, glance_px
     from edge.detect.network import NetworkDetector
 
-    classes, head = _road_users(model), model.head or Head.CLASSIC
-    networks = [
-        network_of(model, model.verified_file(), threads=threads, input_px=size)
-        for size in glance_sizes(look, model.stride)
-    ]
-    return Glance(look, [NetworkDetector(network, classes=classes, head=head) for network in networks])
+    network = network_of(model, model.verified_file(), threads=threads, input_px=glance_px(look, model.stride))
+    return Glance(look, NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC))
 
 
 def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:
