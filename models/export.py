@@ -132,7 +132,10 @@ class Source:
         shutil.copyfile(self.weights, copy)
         try:
             made = YOLO(str(copy), task="detect").export(
-                format=kind.value, imgsz=(input_px[1], input_px[0]), device="cpu" if kind is not Format.ENGINE else 0
+                format=kind.value,
+                imgsz=(input_px[1], input_px[0]),
+                device="cpu" if kind is not Format.ENGINE else 0,
+                nms=False,  # no step of theirs in the graph; heads that do without one are kept only when this is said
             )
         except Exception as error:  # of torch, the converter or Ultralytics: all mean the same here
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class Agreement:
     @property
     def is_same(self) -> bool:
         """Whether they are the same network, but for rounding of floating point."""
-        return self.box_px <= SAME_PX and self.score <= SAME_SCORE
+        return self.candidates > 0 and self.box_px <= SAME_PX and self.score <= SAME_SCORE
 
     @property
     def is_alike(self) -> bool:
@@ -78,10 +79,13 @@ def compare(pairs: Iterable[tuple[Answer, Answer]], head: Head) -> Agreement:
     for source, export in pairs:
         frames += 1
         wanted, theirs = _candidates(source, head), _candidates(export, head)
+        least = max(wanted.least, theirs.least)
         for box, classes in zip(wanted.boxes[:BEST], wanted.scores[:BEST]):
+            if classes.max() < least + SAME_SCORE:  # the export may just have left it out
+                break
             edges = np.abs(theirs.boxes - box).max(axis=1)
             near = np.argsort(edges, kind="stable")[:NEAR]
-            apart = np.abs(theirs.scores[near] - classes).max(axis=1)
+            apart = np.abs(np.maximum(theirs.scores[near], least) - np.maximum(classes, least)).max(axis=1)
             best = int((edges[near] + 100.0 * apart).argmin())
             boxes_px.append(float(edges[near[best]]))
             scores.append(float(apart[best]))
@@ -100,27 +104,30 @@ def compare(pairs: Iterable[tuple[Answer, Answer]], head: Head) -> Agreement:
 
 
 class _Candidates(NamedTuple):
-    """Best first: boxes, shape (n, 4), and the score of each class, shape (n, classes).
+    """Best first: boxes, shape (n, 4), the score of each class, shape (n, classes), and the least score that was told.
 
-    Scores of all classes, because the largest of two that are nearly equal may be another one in the export.
+    Scores of all classes, because the largest of two that are nearly equal may be another one in the export. A head
+    that removes duplicates tells a fixed number of boxes with a class each, several of one box and none below the last.
     """
 
     boxes: Floats
     scores: Floats
+    least: float
 
 
 def _candidates(answer: Answer, head: Head) -> _Candidates:
     table = answer[0].astype(np.float64)
     if head is Head.END_TO_END:
-        boxes, labels = table[:, :4], table[:, 5].astype(np.intp)
-        scores = np.zeros((len(table), END_TO_END_CLASSES))
-        scores[np.arange(len(table)), labels] = table[:, 4]
+        boxes, box_of_row = np.unique(table[:, :4], axis=0, return_inverse=True)
+        scores = np.zeros((len(boxes), END_TO_END_CLASSES))
+        scores[box_of_row.reshape(-1), table[:, 5].astype(np.intp)] = table[:, 4]
+        least = float(table[:, 4].min(initial=math.inf))
     else:
         centre, half = table[:2].T, table[2:4].T / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)
-        scores = table[4:].T
+        scores, least = table[4:].T, -math.inf
     order = np.argsort(-scores.max(axis=1), kind="stable")
-    return _Candidates(boxes[order], scores[order])
+    return _Candidates(boxes[order], scores[order], least)
 
 
 def _overlaps(box: Floats, boxes: Floats) -> Floats:

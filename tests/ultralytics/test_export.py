@@ -81,7 +81,7 @@ def exported(
     source: Source, kind: Format, blobs: list[Any], folder: Path, *, is_8_bits: bool = False
 ) -> tuple[Model, Any]:
     file = source.export(kind, folder, input_px=INPUT_PX, pictures=blobs if is_8_bits else None)
-    name = f"{source.weights.stem}-{kind.value}"
+    name = f"{source.weights.stem}-{kind.value}{'-int8' if is_8_bits else ''}"
     return verified(file, source, blobs, kind, name, KNOWN, "AGPL-3.0", is_8_bits=is_8_bits)
 
 
@@ -116,9 +116,13 @@ def test_8_bits_find_what_real_weights_are_sure_of_and_are_read_like_the_source(
     print(f"{entered.name} in 8 bits: {agreement}")
     assert agreement.sure > 100
     assert agreement.found >= 0.9
+    exact, _ = exported(source, Format.ONNX, blobs, tmp_path / "exact")
     frame = Frame(captured_ns=0, captured_sigma_s=0.0, time_kind=TimeKind.PTS, image_bgr=street[48])
-    found = open_detector(entered).detect(frame)
-    assert (found.scores > 0.5).sum() >= 3
+    found, wanted = (open_detector(model).detect(frame) for model in (entered, exact))
+    sure = wanted.boxes_xyxy_px[wanted.scores > 0.5]
+    assert len(sure) >= 2
+    for box in sure:
+        assert np.abs(found.boxes_xyxy_px - box).max(axis=1).min() < 5.0  # edges of the same vehicle
 
 
 @pytest.mark.timeout(900)

@@ -60,7 +60,7 @@ def speeds_of_the_library(trajectories: list[Trajectory], metres_per_px: float) 
                 for row in np.flatnonzero(np.abs(trajectory.times_s * RATE_HZ - now) < 0.01)
             ]
             self.track_ids = [number for number, _ in present]
-            self.boxes = [torch.as_tensor(box) for _, box in present]
+            self.boxes = [torch.tensor(box) for _, box in present]
             self.clss = [0] * len(present)
             self.confs = [1.0] * len(present)
 
