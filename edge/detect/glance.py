@@ -13,7 +13,7 @@ import numpy as np
 from edge.detect.look import Look, in_steps
 from edge.domain import Bools, Detections, Floats, Frame, Region
 
-SHARE = 0.5  # of each side of the whole look: edges differ from its by 0.2 % of the box; with 0.4, by 0.5 %
+SHARE = 0.5  # of each side of the whole look; what smaller and larger ones change: docs/performance.md
 CUT_PX = 4.0  # of the network's input: a box that ends nearer to where the glance ends may go on beyond it
 
 
