@@ -34,7 +34,9 @@ from edge.pipeline import Glance
 from models import Head, Model
 
 EVERY_FRAME = "every frame"
-WAYS = (EVERY_FRAME, "cadence", "gate and cadence", "with glances")
+GATED = "gate and cadence"
+GLANCING = "with glances"
+WAYS = (EVERY_FRAME, "cadence", GATED, GLANCING)
 SAME_S = 1.0  # passages of one vehicle in two ways do not lie further apart
 COLUMNS = {
     "looks": "looks",
@@ -134,12 +136,12 @@ def compared(footage: Footage, model: Model, keep: Path | None) -> Iterator[dict
     every_frame: list[dict[str, Any]] = []
     for way in WAYS:
         recording.looks = 0
-        small = road_glance(model, footage.calibration) if way == WAYS[-1] else None
+        small = road_glance(model, footage.calibration) if way == GLANCING else None
         glance = None if small is None else CountedGlances(small)
         passages = passages_of(
             recording,
             footage.calibration,
-            clip=footage.clip if way in WAYS[2:] else None,
+            clip=footage.clip if way in (GATED, GLANCING) else None,
             every_frame=way == EVERY_FRAME,
             glance=glance,
         )

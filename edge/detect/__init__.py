@@ -69,7 +69,7 @@ def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
     """Load a model at a smaller input, to look at parts of the picture; None when its input has one size.
 
     Args:
-        model: One that :func:`open_detector` has loaded.
+        model: One that :func:`open_detector` has loaded, and so verified.
         look: How that looks at the whole road.
         threads: Processor threads that a frame may use.
     """
@@ -78,7 +78,7 @@ def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
     from edge.detect.glance import Glance, glance_px
     from edge.detect.network import NetworkDetector
 
-    network = network_of(model, model.verified_file(), threads=threads, input_px=glance_px(look, model.stride))
+    network = network_of(model, model.file, threads=threads, input_px=glance_px(look, model.stride))
     return Glance(look, NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC))
 
 

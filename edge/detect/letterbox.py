@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.domain import Floats, Pixels
+from edge.domain import Floats, Pixels, Region
 
 GREY = 114  # what YOLO-style networks were trained to ignore
 
@@ -34,13 +34,13 @@ class Letterbox:
         offset_px: Grey columns to its left and rows above it. [px]
     """
 
-    region_px: tuple[int, int, int, int]
+    region_px: Region
     input_px: tuple[int, int]
     size_px: tuple[int, int]
     offset_px: tuple[int, int]
 
     @classmethod
-    def fit(cls, region_px: tuple[int, int, int, int], input_px: tuple[int, int]) -> Letterbox:
+    def fit(cls, region_px: Region, input_px: tuple[int, int]) -> Letterbox:
         """The largest picture of ``region_px``, undistorted, that ``input_px`` holds."""
         x0, y0, x1, y1 = region_px
         factor = min(input_px[0] / (x1 - x0), input_px[1] / (y1 - y0))

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.detect.described import ROAD_USERS
 from edge.detect.heads import Candidates
-from edge.domain import Detections, Frame
+from edge.domain import Detections, Frame, Region
 from edge.errors import BackendUnavailable, BadInput
 
 
@@ -32,7 +32,7 @@ class UltralyticsDetector:
         threads: int = 2,
         min_score: float = 0.2,
         input_px: tuple[int, int] | None = None,
-        region_px: tuple[int, int, int, int] | None = None,
+        region_px: Region | None = None,
     ) -> None:
         """Load a model.
 

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.detect import Look, look_at_road, open_detector, open_glance
+from edge.detect.glance import Glance
 from edge.detect.heads import MAX_CANDIDATES, Candidates, read_classic, read_end_to_end
 from edge.detect.letterbox import GREY, Canvas, Letterbox
 from edge.detect.look import CAR_PX
 from edge.detect.network import NetworkDetector
 from edge.detect.onnx import OnnxNetwork
-from edge.domain import Detections, Frame, RoadUser, TimeKind
+from edge.domain import Detections, Frame, Region, RoadUser, TimeKind
 from edge.errors import BackendUnavailable, BadInput
 from models import Head, load_catalogue
 from tests.support.clips import evaluation_file
@@ -525,14 +526,22 @@ def test_a_glance_holds_what_it_is_for_and_stays_on_the_road() -> None:
     assert glance.part(np.array([10.0, 70.0, 950.0, 530.0])) is None
 
 
-def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(street: dict[int, Any]) -> None:
+@pytest.fixture(scope="module")
+def glanced(street: dict[int, Any]) -> tuple[Frame, Detections, Glance, Region]:
+    """A frame, what a look at the whole road sees in it, and a glance at the car that it is surest of."""
     frame = a_frame(street[40])
     whole = open_detector(DEFAULT, look=ROAD).detect(frame)
-    car = whole.boxes_xyxy_px[0]
     glance = open_glance(DEFAULT, ROAD)
     assert glance is not None
-    part = glance.part(car)
+    part = glance.part(whole.boxes_xyxy_px[0])
     assert part is not None
+    return frame, whole, glance, part
+
+
+def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(
+    glanced: tuple[Frame, Detections, Glance, Region],
+) -> None:
+    frame, whole, glance, part = glanced
     elsewhere = (10.0, 70.0, 60.0, 100.0) if part[0] > 100 else (900.0, 70.0, 950.0, 100.0)
     cut = (part[0] - 30.0, part[1] + 60.0, part[0] + 20.0, part[1] + 100.0)
     gone = (part[0] + 20.0, part[1] + 20.0, part[0] + 60.0, part[1] + 50.0)
@@ -540,21 +549,16 @@ def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(street: d
     found = glance.detect(frame, part, detections(elsewhere, cut, gone))
 
     boxes = found.boxes_xyxy_px.tolist()
-    assert max(iou(car, box) for box in boxes) > 0.85
+    assert max(iou(whole.boxes_xyxy_px[0], box) for box in boxes) > 0.85
     assert list(elsewhere) in boxes
     assert list(cut) in boxes
     assert list(gone) not in boxes
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_a_car_that_a_glance_cuts_is_left_as_it_was(street: dict[int, Any]) -> None:
-    frame = a_frame(street[40])
-    whole = open_detector(DEFAULT, look=ROAD).detect(frame)
+def test_a_car_that_a_glance_cuts_is_left_as_it_was(glanced: tuple[Frame, Detections, Glance, Region]) -> None:
+    frame, whole, glance, part = glanced
     car = whole.boxes_xyxy_px[0]
-    glance = open_glance(DEFAULT, ROAD)
-    assert glance is not None
-    part = glance.part(car)
-    assert part is not None
     middle = round((car[0] + car[2]) / 2)
     half = middle - (part[2] - part[0]), part[1], middle, part[3]
     assert half[0] > 0

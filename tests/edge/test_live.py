@@ -211,6 +211,16 @@ def test_a_frozen_picture_that_the_encoder_makes_flicker_is_still_frozen() -> No
     assert _judged(cycle(drawn), 60)[-1][1] is CameraState.FROZEN
 
 
+def test_a_camera_whose_clock_is_put_back_is_judged_anew() -> None:
+    still = _street(np.random.default_rng(1))
+    judge = PictureJudge()
+    states = [judge.look(at * S, still) for at in [*range(100, 140), *range(40)]]
+    frozen = states.index(CameraState.FROZEN)
+    assert frozen == FROZEN_AFTER_S
+    assert states[40] is CameraState.WATCHING
+    assert states[40 + int(FROZEN_AFTER_S)] is CameraState.FROZEN
+
+
 def test_the_same_street_after_every_vehicle_is_not_frozen() -> None:
     """A camera that takes all noise away shows the empty street alike, time and again."""
     empty = _street(np.random.default_rng(1), noise=0.0)
