@@ -81,10 +81,10 @@ class CountedGlances:
         """The part of the frame that would be looked at."""
         return self._glance.part(needed_xyxy_px)
 
-    def detect(self, frame: Frame, part_px: Region, before: Detections) -> Detections:
+    def detect(self, frame: Frame, part_px: Region, before: Detections, changed_px: Floats) -> Detections | None:
         """What is in the frame."""
         self.looks += 1
-        return self._glance.detect(frame, part_px, before)
+        return self._glance.detect(frame, part_px, before, changed_px)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

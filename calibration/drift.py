@@ -64,7 +64,8 @@ SEARCHED = 48  # corners that take part in the wide search
 SEARCH_TOLERANCE_PX = 2.5
 TOLERANCE_PX = 1.2
 PAIRS = 80
-REFITS = 4  # the weights have settled then
+NEARLY_ALL = 0.9  # of the corners agree on no rotation: no other one has to be tried
+REFITS = 4  # the weights have settled then, mostly sooner
 MIN_AGREEING = 12
 MIN_AGREEING_SHARE = 0.5  # of the windows that are found: below, there is no majority
 MIN_CELLS = 5  # of the grid that the agreeing corners come from: one moving shadow does not fill them
@@ -281,18 +282,19 @@ class Reference:
             return None
         vector = _composed(start[0], vector)
         for _ in range(REFITS):
-            turned_camera = _rotated(camera, vector)
-            slopes = _rotation_slopes(turned_camera, rays[rows])
-            miss = places[rows] - turned_camera.project(rays[rows])
+            miss = places[rows] - _rotated(camera, vector).project(rays[rows])
             seen: Bools = np.asarray(np.isfinite(miss).all(axis=1))
-            length = np.where(seen, np.hypot(*np.where(seen[:, None], miss, 0.0).T), np.inf)
-            slopes, miss = np.where(seen[:, None, None], slopes, 0.0), np.where(seen[:, None], miss, 0.0)
+            miss = np.where(seen[:, None], miss, 0.0)
+            length = np.where(seen, np.hypot(*miss.T), np.inf)
             scale = max(1.4826 * float(np.median(np.minimum(length, TOLERANCE_PX))), 0.1)
             weight = np.clip(1 - (length / min(4.7 * scale, TOLERANCE_PX)) ** 2, 0.0, None) ** 2
             normal = np.einsum("n,nki,nkj->ij", weight, slopes, slopes)
             if np.linalg.cond(normal) > 1e8:
                 return None
-            vector = _composed(np.linalg.solve(normal, np.einsum("n,nki,nk->i", weight, slopes, miss)), vector)
+            step_rad = np.linalg.solve(normal, np.einsum("n,nki,nk->i", weight, slopes, miss))
+            vector = _composed(step_rad, vector)
+            if np.abs(step_rad).max() * camera.focal_px < SETTLED_PX / 10:
+                break
         agreeing: Bools = np.asarray(weight > 0)
         if agreeing.sum() < max(MIN_AGREEING, MIN_AGREEING_SHARE * len(rows)):
             return None
@@ -307,14 +309,16 @@ class Reference:
 
     def _changed(self, grey: Grey, before: Grey, tested: Bools, found: Bools) -> float | None:
         """Share of the tested corners that stand as still as before and are not the reference."""
-        rows = np.flatnonzero(tested)
-        if len(rows) < MIN_AGREEING:
+        if tested.sum() < MIN_AGREEING:
             return None
+        rows = np.flatnonzero(tested & ~found)
+        if not len(rows):
+            return 0.0
         at = np.clip(self.pixels[rows], PATCH_PX, np.array(grey.shape[::-1]) - PATCH_PX - 1)
         now, _ = _normalised(_sampled(grey, at, PATCH_PX - 2).reshape(len(rows), -1))
         then, _ = _normalised(_sampled(before, at, PATCH_PX - 2).reshape(len(rows), -1))
         still = np.einsum("np,np->n", now, then) > STILL_LIKENESS
-        return float((still & ~found[rows]).sum() / len(rows))
+        return float(still.sum() / tested.sum())
 
 
 def read_reference_corners(path: Path, image_size_px: tuple[int, int]) -> Reference:
@@ -470,6 +474,9 @@ def _composed(small_rad: Floats, rotation_rad: Floats) -> Floats:
 
 def _consensus(slopes: Floats, shifts_px: Floats, tolerance_px: float) -> tuple[Floats, Bools] | None:
     """The small rotation that most shifts agree on, tried from pairs of corners; the same answer every time."""
+    unturned = np.hypot(*shifts_px.T) < tolerance_px
+    if unturned.mean() >= NEARLY_ALL:
+        return np.zeros(3), unturned
     draw = np.random.default_rng(len(shifts_px))
     first, second = draw.integers(0, len(shifts_px), (2, PAIRS))
     apart = first != second

@@ -6,6 +6,8 @@ its speed with: it slides along the body as the view changes. The speed comes fr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from calibration.road_plane import RoadPlane
@@ -32,9 +34,12 @@ class Localiser:
 
     def __init__(self, plane: RoadPlane) -> None:
         self._plane = plane
+        self._latest: Sightings | None = None
 
     def locate(self, time_s: float, time_sigma_s: float, detections: Detections) -> Sightings:
         """Sightings of one frame; rows off the road are kept and marked."""
+        if self._latest is not None and self._latest.detections is detections:  # they lie where they lay
+            return replace(self._latest, time_s=time_s, time_sigma_s=time_sigma_s)
         boxes = detections.boxes_xyxy_px
         extents = np.column_stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]])
         sigmas_px = np.column_stack(
@@ -44,7 +49,7 @@ class Localiser:
             ]
         )
         points = self._plane.locate(bottom_centres(boxes), sigmas_px)
-        return Sightings(
+        self._latest = Sightings(
             time_s=time_s,
             time_sigma_s=time_sigma_s,
             detections=detections,
@@ -53,3 +58,4 @@ class Localiser:
             sizes_m=extents / self._plane.pixels_per_metre(points.positions_m)[:, None],
             on_road=points.on_road,
         )
+        return self._latest

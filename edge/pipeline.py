@@ -19,7 +19,7 @@ import numpy as np
 
 from calibration.road_plane import RoadPlane
 from edge.domain import Detections, Flag, Floats, Frame, Passage, Path, Region, Sightings, Trajectory
-from edge.localise import Localiser
+from edge.localise import Localiser, bottom_centres
 from edge.motion import Cadence, MotionGate, is_new, is_travelling
 from edge.track import LiveTrack, Tracker
 from edge.watch import CameraWatch
@@ -48,8 +48,11 @@ class Glance(Protocol):
         """The part that would be looked at to see a box, shape (4,); None when all must be. [px]"""
         ...
 
-    def detect(self, frame: Frame, part_px: Region, before: Detections) -> Detections:
-        """Road users in one frame: those in the part as they are, the others as they were."""
+    def detect(self, frame: Frame, part_px: Region, before: Detections, changed_px: Floats) -> Detections | None:
+        """Road users in one frame: those in the part as they are, the others as they were.
+
+        None when somebody stands where it has changed and reaches beyond the part.
+        """
         ...
 
 
@@ -107,6 +110,7 @@ class Pipeline:
         self._cadence = cadence
         self._glance = glance
         self._detections = Detections.none()
+        self._checked_ns: int | None = None  # when it was last asked whether the detector should look
         self._looked_ns: int | None = None  # when the detector looked
         self._saw_all_ns: int | None = None  # and when at the whole road
         self._part_px: Region | None = None  # of its latest look; None: all
@@ -169,14 +173,14 @@ class Pipeline:
 
     def pause(self, captured_ns: int) -> list[Passage]:
         """No frame has come for a while, up to this instant: everyone in view has gone, who waited may pass. [ns]"""
-        self._detections, self._looked_ns, self._saw_all_ns = Detections.none(), None, None
+        self._look_anew()
         through = self._turnstile.admit(self._passages(self._tracker.finish()), captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
     def salvage(self) -> list[Passage]:
         """After a surprise in a stage: forget everyone in view, hand out the passages that were already complete."""
         self._tracker.forget()
-        self._detections, self._looked_ns, self._saw_all_ns = Detections.none(), None, None
+        self._look_anew()
         return [self.watch.judged(passage) for passage in self._turnstile.finish()]
 
     def finish(self) -> list[Passage]:
@@ -184,6 +188,11 @@ class Pipeline:
         self.watch.finish()
         through = self._turnstile.admit(self._passages(self._tracker.finish()), 0) + self._turnstile.finish()
         return [self.watch.judged(passage) for passage in through]
+
+    def _look_anew(self) -> None:
+        """What was seen counts for nothing any more."""
+        self._detections = Detections.none()
+        self._checked_ns = self._looked_ns = self._saw_all_ns = None
 
     def _note_rate(self, frame: Frame) -> None:
         step_s = self._since(self._stepped_ns, frame)
@@ -193,47 +202,61 @@ class Pipeline:
         self._step_s = step_before_s + (step_s - step_before_s) * -math.expm1(-step_s / RATE_OVER_S)
 
     def _is_due(self, frame: Frame) -> bool:
-        """Whether another sample would tell something by now, if the road has changed."""
+        """Whether another sample would tell something by now, if the road has changed.
+
+        A road on which nothing has changed since it was last checked is not checked sooner either.
+        """
         if self._cadence is None:
             return True
-        return self._since(self._looked_ns, frame) >= self._cadence.wait_s(self._tracker.live)
+        return self._since(self._checked_ns, frame) >= self._cadence.wait_s(self._tracker.live)
 
     def _look(self, frame: Frame) -> bool:
         """Ask the detector, unless nothing has changed since it last looked; whether it was asked.
 
         Who travels is looked at in any case: what does not stand still cannot be where it was.
         """
+        self._checked_ns = frame.captured_ns
         has_changed = self._gate is None or self._gate.has_changed(frame)
         is_stale = self._since(self._saw_all_ns, frame) >= STALE_S
         if not (has_changed or is_stale or any(is_travelling(track) for track in self._tracker.live)):
             return False
-        self._part_px = None if is_stale else self._part_in_motion(frame)
-        if self._glance is not None and self._part_px is not None:
-            self._detections = self._glance.detect(frame, self._part_px, self._detections)
-        else:
-            self._detections = self._detector.detect(frame)
+        part = None if is_stale else self._part_in_motion(frame)
+        glanced = None
+        if self._glance is not None and self._gate is not None and part is not None:
+            glanced = self._glance.detect(frame, part, self._detections, bottom_centres(self._gate.changed_px()))
+            self.inferences += 1
+        if glanced is None:
+            self._detections, self._part_px = self._detector.detect(frame), None
             self._saw_all_ns = frame.captured_ns
+            self.inferences += 1
+        else:
+            self._detections, self._part_px = glanced, part
         self._looked_ns = frame.captured_ns
-        self.inferences += 1
         return True
 
     def _part_in_motion(self, frame: Frame) -> Region | None:
-        """The part of the picture that holds everyone who travels, when all that has changed lies in it."""
-        live = self._tracker.live
-        travelling = [track for track in live if is_travelling(track)]
-        if self._glance is None or self._gate is None or not travelling or any(is_new(track) for track in live):
+        """The part of the picture that holds everyone who travels, or may do so, and all that has changed."""
+        if self._glance is None or self._gate is None:
             return None
-        boxes = np.array([track.box_xyxy_px for track in travelling])
-        feet_m = np.array([track.position_m for track in travelling])
-        soon_m = feet_m + self._since(self._looked_ns, frame) * np.array([track.velocity_mps for track in travelling])
+        needed = self._boxes_in_motion(frame)
+        part = self._glance.part(_around(needed)) if len(needed) else None
+        if part is None and len(needed):
+            return None
+        if part is None or self._gate.has_changed_beyond(part):
+            part = self._glance.part(_around(np.vstack([needed, self._gate.changed_px()])))
+        return part
+
+    def _boxes_in_motion(self, frame: Frame) -> Floats:
+        """Where those who travel, or may do so, were and are expected to be, shape (n, 4). [px]"""
+        moving = [track for track in self._tracker.live if is_new(track) or is_travelling(track)]
+        if not moving:
+            return np.empty((0, 4))
+        boxes = np.array([track.box_xyxy_px for track in moving])
+        feet_m = np.array([track.position_m for track in moving])
+        soon_m = feet_m + self._since(self._looked_ns, frame) * np.array([track.velocity_mps for track in moving])
         shifts = self._plane.project(soon_m) - self._plane.project(feet_m)
         boxes = np.concatenate([boxes, boxes + np.tile(shifts, 2)])
-        margin = np.tile(GLANCE_MARGIN * (boxes[:, 2:] - boxes[:, :2]), 2) * [-1, -1, 1, 1]
-        needed = boxes + margin
-        if not np.isfinite(needed).all():
-            return None
-        part = self._glance.part(np.concatenate([needed[:, :2].min(axis=0), needed[:, 2:].max(axis=0)]))
-        return None if part is None or self._gate.has_changed_beyond(part) else part
+        return np.asarray(boxes + np.tile(GLANCE_MARGIN * (boxes[:, 2:] - boxes[:, :2]), 2) * [-1, -1, 1, 1])
 
     def _follow(self, frame: Frame) -> list[Trajectory]:
         """Tell the tracker what is on the road; the trajectories of those who have gone."""
@@ -264,3 +287,8 @@ class Pipeline:
         paths = [self._estimator.estimate(trajectory) for trajectory in trajectories]
         made = [self.zone.passage(path, self._zero_ns or 0) for path in paths if path is not None]
         return [passage for passage in made if passage is not None]
+
+
+def _around(boxes_xyxy_px: Floats) -> Floats:
+    """The box around boxes, shape (4,). [px]"""
+    return np.concatenate([boxes_xyxy_px[:, :2].min(axis=0), boxes_xyxy_px[:, 2:].max(axis=0)])

@@ -66,19 +66,20 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
 
 def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
-    """Load a model at a smaller input, to look at parts of the picture; None when its input has one size.
+    """Load a model at a smaller input, to look at parts of the picture; None when that cannot be, or is not worth it.
 
     Args:
         model: One that :func:`open_detector` has loaded, and so verified.
         look: How that looks at the whole road.
         threads: Processor threads that a frame may use.
     """
-    if model.stride is None:
-        return None
     from edge.detect.glance import Glance, glance_px
     from edge.detect.network import NetworkDetector
 
-    network = network_of(model, model.file, threads=threads, input_px=glance_px(look, model.stride))
+    input_px = None if model.stride is None else glance_px(look, model.stride)
+    if input_px is None:
+        return None
+    network = network_of(model, model.file, threads=threads, input_px=input_px)
     return Glance(look, NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC))
 
 

@@ -27,14 +27,15 @@ import numpy.typing as npt
 from calibration.road_plane import RoadPlane
 from edge.domain import Bools, Floats, Frame, Ints, Pixels, Region
 
+CAR_M = 1.5  # height of a passenger car
 CELL_M = 0.4  # a bicycle covers ten of them
-SHORT_SIDE_PX = 135  # the picture is averaged down to about this height
+SHORT_SIDE_PX = 135  # spots that are averaged are so large that about as many fit into the picture's height
 LEAST_CHANGE = 0.07  # of the logarithm of brightness: 7 %, a little more than a step of one in dark places
 MOST_CHANGE = 0.25  # a pale car on pale asphalt changes most of its squares by more
 MOST_CHANGE_COMMON = 0.15
 NOISE_SIGMAS = 4.0  # of the change of all squares: at night the sensor's noise is more than the least change
 SIGMA_OF_MEDIAN = 1.4826  # standard deviation over median of the absolute value, normal distribution
-DARK = 16.0  # added to brightness 0 to 255: below it a change is noise
+DARK = np.float32(16)  # added to brightness 0 to 255: below it a change is noise
 NEIGHBOURS = 3  # changes are counted in blocks of so many squares each way
 MIN_CHANGED = 4  # of the squares of a block; fewer is a drop of rain
 TAUGHT_SHARE = 0.25  # of the way to what would not have been reported, each time it was no road user
@@ -45,7 +46,6 @@ RECOVERY = 0.8  # of a raised bound, each time that a road user travels there
 BOX_MARGIN = 0.25  # of a box's width and height: its shadow and its glare on the road
 
 Values = npt.NDArray[np.float32]
-_LOGARITHMS: Values = np.log(np.arange(256, dtype=np.float32) + np.float32(DARK))
 
 
 class MotionGate:
@@ -66,21 +66,12 @@ class MotionGate:
 
     def turn_to(self, plane: RoadPlane) -> None:
         """Go on with another road plane: the camera has turned. The detector must look again."""
-        shape, rows, pixels = _visible_cells(plane, self._along_m, self._across_m)
+        shape, rows, pixels, tops = _visible_cells(plane, self._along_m, self._across_m)
         if not len(rows):
             raise ValueError(f"nothing of the road {self._along_m} m along the axis is in the picture")
-        self._shape, self._cells, self._pixels = shape, rows, pixels
-        low, high = np.floor(pixels.min(axis=0)).astype(int), np.ceil(pixels.max(axis=0)).astype(int) + 1
-        width, height = plane.camera.image_size_px
-        self._step = max(1, round(height / SHORT_SIDE_PX))
-        x0, y0 = (max(int(edge), 0) // self._step * self._step for edge in low)
-        columns = max(1, min((int(high[0]) - x0) // self._step + 1, (width - x0) // self._step))
-        lines = max(1, min((int(high[1]) - y0) // self._step + 1, (height - y0) // self._step))
-        skip = 2 if self._step % 2 == 0 else 1  # every second line is enough, and half the work
-        self._crop = slice(y0, y0 + lines * self._step, skip), slice(x0, x0 + columns * self._step)
-        self._small_px = columns, lines
-        at = ((pixels - [x0, y0]) // self._step).astype(np.intp)
-        self._index: Ints = np.clip(at[:, 1], 0, lines - 1) * columns + np.clip(at[:, 0], 0, columns - 1)
+        self._cells, self._pixels = rows, pixels
+        self._standing_px: Floats = np.hstack([np.fmin(pixels, tops), np.fmax(pixels, tops)])
+        self._spots, self._spot_of = _spots(pixels, plane.camera.image_size_px)
         self._bounds: Values = np.full(len(rows), LEAST_CHANGE, dtype=np.float32)
         self._common = 0.0  # a bound for all squares
         self._travels: Bools = np.zeros(
@@ -117,6 +108,13 @@ class MotionGate:
         beyond = self._changed.copy()
         beyond.reshape(-1)[self._cells[self._inside(part_px)]] = 0
         return _is_marked(beyond)
+
+    def changed_px(self) -> Floats:
+        """Where the latest frame has changed: boxes as high as a car, on the road there, shape (n, 4). [px]"""
+        block = np.ones((NEIGHBOURS, NEIGHBOURS), np.uint8)
+        near = cv2.dilate((_marks(self._changed) >= MIN_CHANGED).astype(np.uint8), block)
+        counts = cv2.bitwise_and(near, self._changed).reshape(-1)[self._cells] > 0
+        return np.asarray(self._standing_px[counts])
 
     def looked(self, travelling_xyxy_px: Floats, part_px: Region | None = None) -> None:
         """The detector has looked at the latest frame: what is there now is known, and what it made of the changes.
@@ -165,15 +163,18 @@ class MotionGate:
 
     def _brightness(self, image_bgr: Pixels) -> Values:
         """Logarithm of the brightness of each square, from green, which carries most of it."""
-        green = cv2.extractChannel(image_bgr[self._crop], 1)
-        small = cv2.resize(green, self._small_px, interpolation=cv2.INTER_AREA)
-        return np.asarray(_LOGARITHMS[small.reshape(-1)[self._index]])
+        green = image_bgr.reshape(-1)[self._spots]
+        mean = green.sum(axis=0, dtype=np.uint32) * np.float32(1 / len(green))
+        return np.asarray(np.log(mean + DARK)[self._spot_of])
 
 
 def _visible_cells(
     plane: RoadPlane, along_m: tuple[float, float], across_m: tuple[float, float]
-) -> tuple[tuple[int, int], Ints, Floats]:
-    """The grid of squares (along, across), the flat numbers of those in the picture, and their pixels, shape (n, 2)."""
+) -> tuple[tuple[int, int], Ints, Floats, Floats]:
+    """The grid of squares (along, across), and of those in the picture the flat numbers, shape (n,).
+
+    Then their pixels, and those of the roof of a car on them, shape (n, 2); NaN where there is none.
+    """
     along = np.arange(along_m[0] + CELL_M / 2, along_m[1], CELL_M)
     across = np.arange(across_m[0] + CELL_M / 2, across_m[1], CELL_M)
     centres = np.stack(np.meshgrid(along, across, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -183,14 +184,40 @@ def _visible_cells(
     inside &= (np.nan_to_num(pixels, nan=-1.0) > [-0.5, -0.5]).all(axis=1)
     inside &= (np.nan_to_num(pixels, nan=-1.0) < [width - 0.5, height - 0.5]).all(axis=1)
     rows = np.flatnonzero(inside)
-    return (len(along), len(across)), rows, pixels[rows]
+    roofs = plane.project(np.column_stack([centres[rows], np.full(len(rows), CAR_M)]))
+    return (len(along), len(across)), rows, pixels[rows], roofs
+
+
+def _spots(pixels: Floats, image_size_px: tuple[int, int]) -> tuple[Ints, Ints]:
+    """Where to read the green of each spot of the picture in which squares lie, and which spot is whose.
+
+    Squares far away share a spot.
+
+    Returns:
+        Flat indices into a picture (height, width, 3), shape (pixels of a spot, spots); the spot of each square, (n,).
+    """
+    width, height = image_size_px
+    side = max(1, round(height / SHORT_SIDE_PX))
+    last = np.array([max(width // side, 1) - 1, max(height // side, 1) - 1])
+    at = np.clip(pixels // side, 0, last).astype(np.intp)
+    spots, spot_of = np.unique(at, axis=0, return_inverse=True)
+    skip = 2 if side % 2 == 0 else 1  # every second line is enough, and half the work
+    down, across = np.meshgrid(np.arange(0, side, skip), np.arange(side), indexing="ij")
+    column = np.minimum(spots[:, 0] * side + across.reshape(-1, 1), width - 1)
+    line = np.minimum(spots[:, 1] * side + down.reshape(-1, 1), height - 1)
+    return np.asarray((line * width + column) * 3 + 1), np.asarray(spot_of.reshape(-1))
 
 
 def _is_marked(changed: Pixels) -> bool:
     """Whether enough squares of some block are marked with 1."""
+    return bool(_marks(changed).max() >= MIN_CHANGED)
+
+
+def _marks(changed: Pixels) -> Pixels:
+    """How many squares of the block around each are marked with 1."""
     block = (NEIGHBOURS, NEIGHBOURS)
     blocks = cv2.boxFilter(changed, cv2.CV_8U, block, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return bool(blocks.max() >= MIN_CHANGED)
+    return np.asarray(blocks, dtype=np.uint8)
 
 
 def _median(values: Values) -> float:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.detect import Look, look_at_road, open_detector, open_glance
-from edge.detect.glance import Glance
+from edge.detect.glance import Glance, glance_px
 from edge.detect.heads import MAX_CANDIDATES, Candidates, read_classic, read_end_to_end
 from edge.detect.letterbox import GREY, Canvas, Letterbox
 from edge.detect.look import CAR_PX
@@ -505,6 +505,7 @@ def test_a_missing_extra_says_what_to_type() -> None:
 # ------------------------------------------------------------------------------------------------------------ glances
 
 ROAD = Look((0, 60, 960, 540), (640, 320))
+UNCHANGED = np.empty((0, 2))
 
 
 def detections(*rows: tuple[float, float, float, float]) -> Detections:
@@ -546,8 +547,9 @@ def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(
     cut = (part[0] - 30.0, part[1] + 60.0, part[0] + 20.0, part[1] + 100.0)
     gone = (part[0] + 20.0, part[1] + 20.0, part[0] + 60.0, part[1] + 50.0)
 
-    found = glance.detect(frame, part, detections(elsewhere, cut, gone))
+    found = glance.detect(frame, part, detections(elsewhere, cut, gone), UNCHANGED)
 
+    assert found is not None
     boxes = found.boxes_xyxy_px.tolist()
     assert max(iou(whole.boxes_xyxy_px[0], box) for box in boxes) > 0.85
     assert list(elsewhere) in boxes
@@ -556,18 +558,38 @@ def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_a_car_that_a_glance_cuts_is_left_as_it_was(glanced: tuple[Frame, Detections, Glance, Region]) -> None:
+def test_a_car_that_a_glance_cuts_is_left_as_it_was_unless_it_has_come_there(
+    glanced: tuple[Frame, Detections, Glance, Region],
+) -> None:
     frame, whole, glance, part = glanced
     car = whole.boxes_xyxy_px[0]
     middle = round((car[0] + car[2]) / 2)
     half = middle - (part[2] - part[0]), part[1], middle, part[3]
     assert half[0] > 0
+    left_half = np.linspace((car[0] + 5, car[3] - 5), (middle - 5, car[3] - 5), 9)
 
-    found = glance.detect(frame, half, whole)
+    found = glance.detect(frame, half, whole, UNCHANGED)
 
+    assert found is not None
+    assert glance.detect(frame, half, whole, left_half) is None, "one must look at all of it"
     assert car.tolist() in found.boxes_xyxy_px.tolist()
     assert sum(iou(car, box) > 0.3 for box in found.boxes_xyxy_px) == 1
 
 
 def test_a_network_of_one_size_takes_no_glances() -> None:
     assert open_glance(replace(DEFAULT, stride=None), ROAD) is None
+
+
+@pytest.mark.parametrize(
+    ("look_px", "expected_px"),
+    [
+        pytest.param((640, 448), (320, 224), id="half of each side"),
+        pytest.param((416, 256), (320, 192), id="no smaller than a network sees well"),
+        pytest.param((352, 192), None, id="not worth it"),
+        pytest.param((256, 512), (256, 256), id="no larger than the look"),
+    ],
+)
+def test_a_glance_has_half_of_each_side_within_limits(
+    look_px: tuple[int, int], expected_px: tuple[int, int] | None
+) -> None:
+    assert glance_px(Look((0, 60, 960, 540), look_px), 32) == expected_px

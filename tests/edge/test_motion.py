@@ -82,6 +82,22 @@ def test_a_car_that_the_detector_has_seen_is_no_news_until_it_moves() -> None:
     assert not gate.has_changed(a_frame(street)), "and leaves no ghost"
 
 
+@pytest.mark.parametrize("along_m", [2.0, 25.0])
+def test_it_tells_where_it_has_changed_with_room_for_a_car(along_m: float) -> None:
+    gate, street, box = a_gate(), a_street(), on_the_road(along_m)
+    gate.has_changed(a_frame(street))
+    gate.looked(NOBODY)
+    assert not gate.has_changed(a_frame(street))
+    assert len(gate.changed_px()) == 0
+    assert gate.has_changed(a_frame(with_a_car(street, box)))
+    changed = gate.changed_px()
+    around = np.concatenate([changed[:, :2].min(axis=0), changed[:, 2:].max(axis=0)])
+    width, height = box[2] - box[0], box[3] - box[1]
+    assert (around[[0, 2]] - box[[0, 2]]) == pytest.approx([0.0, 0.0], abs=max(0.2 * width, 4.0))
+    assert box[1] - height < around[1] < box[1] + 0.2 * height
+    assert around[3] == pytest.approx(box[3], abs=max(0.2 * height, 4.0))
+
+
 def test_what_moves_beside_the_road_is_no_news() -> None:
     gate, street = a_gate(), a_street()
     gate.has_changed(a_frame(street))
@@ -276,6 +292,7 @@ class PaintedPart:
 
     Attributes:
         looks: Parts that were looked at. [px]
+        looked_s: When, on the road's clock. [s]
     """
 
     input_px = (300, 220)
@@ -283,6 +300,7 @@ class PaintedPart:
     def __init__(self, road: PaintedRoad) -> None:
         self._road = road
         self.looks: list[Region] = []
+        self.looked_s: list[float] = []
 
     def look_at(self, region_px: Region) -> None:
         self.looks.append(region_px)
@@ -290,14 +308,14 @@ class PaintedPart:
     def detect(self, frame: Frame) -> Detections:
         x0, y0, x1, y1 = self.looks[-1]
         found = self._road.detect(frame)
-        self._road.looks.pop()  # that was no look at the whole road
+        self.looked_s.append(self._road.looks.pop())  # that was no look at the whole road
         boxes = np.clip(found.boxes_xyxy_px, [x0, y0, x0, y0], [x1, y1, x1, y1])
         seen = (boxes[:, 2:] - boxes[:, :2] > 1.0).all(axis=1)
         return Detections(boxes[seen], found.scores[seen], found.labels[seen])
 
 
 def test_one_who_drives_alone_is_glanced_at_and_measured_alike() -> None:
-    roads = [PaintedRoad(a_road(TRAFFIC[0], lasts_s=8.0, rate_hz=20.0)) for _ in range(2)]
+    roads = [PaintedRoad(a_road(TRAFFIC[1], lasts_s=8.0, rate_hz=20.0)) for _ in range(2)]
     whole = measured(roads[0], sparing=True)
     small = PaintedPart(roads[1])
     glance = Glance(Look((0, 0, 960, 540), (960, 540)), small)
@@ -306,7 +324,8 @@ def test_one_who_drives_alone_is_glanced_at_and_measured_alike() -> None:
     assert passages == whole
     assert len(passages) == 1
     assert len(small.looks) > len(roads[1].looks)
-    assert len(small.looks) + len(roads[1].looks) == len(roads[0].looks) == pipeline.inferences
+    assert small.looked_s[0] < roads[1].looks[1], "from its first sight on, as long as it is small"
+    assert len(small.looks) + len(roads[1].looks) == pipeline.inferences
 
 
 def test_who_comes_while_another_is_glanced_at_is_seen_at_once() -> None:
