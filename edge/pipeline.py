@@ -220,30 +220,43 @@ class Pipeline:
         is_stale = self._since(self._saw_all_ns, frame) >= STALE_S
         if not (has_changed or is_stale or any(is_travelling(track) for track in self._tracker.live)):
             return False
-        part = None if is_stale else self._part_in_motion(frame)
-        glanced = None
-        if self._glance is not None and self._gate is not None and part is not None:
-            glanced = self._glance.detect(frame, part, self._detections, bottom_centres(self._gate.changed_px()))
-            self.inferences += 1
-        if glanced is None:
+        changed_px = None if self._gate is None or is_stale else self._gate.changed_px()
+        if changed_px is None or not self._glance_at(frame, changed_px):
             self._detections, self._part_px = self._detector.detect(frame), None
             self._saw_all_ns = frame.captured_ns
             self.inferences += 1
-        else:
-            self._detections, self._part_px = glanced, part
         self._looked_ns = frame.captured_ns
         return True
 
-    def _part_in_motion(self, frame: Frame) -> Region | None:
+    def _glance_at(self, frame: Frame, changed_px: Floats) -> bool:
+        """Look at the part of the picture in which somebody travels, or has come; whether that was enough.
+
+        Args:
+            frame: The picture.
+            changed_px: Boxes that stand where it has changed, shape (n, 4). [px]
+        """
+        if self._glance is None:
+            return False
+        part_px = self._part_in_motion(frame, changed_px)
+        if part_px is None:
+            return False
+        self.inferences += 1
+        found = self._glance.detect(frame, part_px, self._detections, bottom_centres(changed_px))
+        if found is None:
+            return False
+        self._detections, self._part_px = found, part_px
+        return True
+
+    def _part_in_motion(self, frame: Frame, changed_px: Floats) -> Region | None:
         """The part of the picture that holds everyone who travels, or may do so, and all that has changed."""
-        if self._glance is None or self._gate is None:
-            return None
+        assert self._gate is not None
+        assert self._glance is not None
         needed = self._boxes_in_motion(frame)
         part = self._glance.part(_around(needed)) if len(needed) else None
         if part is None and len(needed):
             return None
         if part is None or self._gate.has_changed_beyond(part):
-            part = self._glance.part(_around(np.vstack([needed, self._gate.changed_px()])))
+            part = self._glance.part(_around(np.vstack([needed, changed_px])))
         return part
 
     def _boxes_in_motion(self, frame: Frame) -> Floats:

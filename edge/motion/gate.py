@@ -109,8 +109,13 @@ class MotionGate:
         beyond.reshape(-1)[self._cells[self._inside(part_px)]] = 0
         return _is_marked(beyond)
 
-    def changed_px(self) -> Floats:
-        """Where the latest frame has changed: boxes as high as a car, on the road there, shape (n, 4). [px]"""
+    def changed_px(self) -> Floats | None:
+        """Where the latest frame has changed: boxes as high as a car, on the road there, shape (n, 4). [px]
+
+        None when the detector has not looked yet: it may be anywhere.
+        """
+        if self._reference is None:
+            return None
         block = np.ones((NEIGHBOURS, NEIGHBOURS), np.uint8)
         near = cv2.dilate((_marks(self._changed) >= MIN_CHANGED).astype(np.uint8), block)
         counts = cv2.bitwise_and(near, self._changed).reshape(-1)[self._cells] > 0

@@ -88,14 +88,27 @@ def test_it_tells_where_it_has_changed_with_room_for_a_car(along_m: float) -> No
     gate.has_changed(a_frame(street))
     gate.looked(NOBODY)
     assert not gate.has_changed(a_frame(street))
-    assert len(gate.changed_px()) == 0
+    unchanged = gate.changed_px()
+    assert unchanged is not None
+    assert len(unchanged) == 0
     assert gate.has_changed(a_frame(with_a_car(street, box)))
     changed = gate.changed_px()
+    assert changed is not None
     around = np.concatenate([changed[:, :2].min(axis=0), changed[:, 2:].max(axis=0)])
     width, height = box[2] - box[0], box[3] - box[1]
     assert (around[[0, 2]] - box[[0, 2]]) == pytest.approx([0.0, 0.0], abs=max(0.2 * width, 4.0))
     assert box[1] - height < around[1] < box[1] + 0.2 * height
     assert around[3] == pytest.approx(box[3], abs=max(0.2 * height, 4.0))
+
+
+def test_after_the_camera_has_turned_it_may_have_changed_anywhere() -> None:
+    gate, street = a_gate(), a_frame(a_street())
+    assert gate.changed_px() is None
+    gate.has_changed(street)
+    gate.looked(NOBODY)
+    gate.turn_to(demo_calibration().zone_plane)
+    assert gate.has_changed(street)
+    assert gate.changed_px() is None
 
 
 def test_what_moves_beside_the_road_is_no_news() -> None:
