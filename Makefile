@@ -32,7 +32,7 @@ demo: $(DEMO)
 	$(BIN)/snellius demo
 
 test: check programs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(TEST)
 	$(BIN)/ruff format --check $(SOURCES)
