@@ -89,9 +89,9 @@ def settings() -> dict[str, Figures]:
 
 @contextmanager
 def everything_proposed() -> Iterator[None]:
-    """The detector keeps weak boxes and duplicates."""
+    """The detector keeps weak boxes, duplicates, and riders apart from what they ride."""
     with (
-        patch.multiple(heads, MAX_CANDIDATES=3000, MAX_IOU=OFF, MAX_CONTAINED=OFF),
+        patch.multiple(heads, MAX_CANDIDATES=3000, MAX_IOU=OFF, MAX_CONTAINED=OFF, MIN_RIDDEN=OFF),
         patch.dict(NetworkDetector.__init__.__kwdefaults__ or {}, min_score=LOWEST),
     ):
         yield
@@ -102,7 +102,7 @@ def as_set(found: Detections, chosen: Figures) -> Detections:
     sure = found.scores >= chosen.lowest_score
     candidates = Candidates(found.boxes_xyxy_px[sure], found.scores[sure], found.labels[sure]).best_first()
     with patch.multiple(heads, MAX_IOU=chosen.overlap, MAX_CONTAINED=chosen.contained):
-        kept = candidates.without_duplicates()
+        kept = candidates.without_duplicates().with_riders_joined()
     return Detections(kept.boxes_xyxy, kept.scores, kept.labels)
 
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.domain import Floats, Ints
+from edge.domain import Floats, Ints, RoadUser
 
 MAX_CANDIDATES = 300  # far more than a street holds; bounds the time of a frame full of noise
 MAX_IOU = 0.5  # two boxes that share more are one vehicle
-MAX_CONTAINED = 0.8  # so is a box of which more lies inside a better one: a cab in its lorry, a rider on a motorcycle
+MAX_CONTAINED = 0.8  # so is a box of which more lies inside a better one: a cab in its lorry
+MIN_RIDDEN = 0.3  # of the smaller box lies in the other when one rides the other
+MACHINES = (RoadUser.MOTORCYCLE.label, RoadUser.BICYCLE.label)
 
 Answer = npt.NDArray[np.float32]
 
@@ -57,6 +59,29 @@ class Candidates:
                 kept[row + 1 :] &= ~covers[row, row + 1 :]
         return self._of(np.flatnonzero(kept))
 
+    def with_riders_joined(self) -> Candidates:
+        """Riders and what they ride are one: the rider's box, down to where the machine ends, called by the machine.
+
+        Detectors tell them as two. A rider's box then ends at the feet, 14 to 30 % of the height above the tyres; sides
+        of machines err by twice as much as those of riders (exact boxes of rendered motorcycles and a bicycle).
+        """
+        boxes, scores, labels = self.boxes_xyxy.copy(), self.scores.copy(), self.labels.copy()
+        is_free = labels == RoadUser.PERSON.label
+        kept = np.ones(len(labels), dtype=bool)
+        for machine in np.flatnonzero(np.isin(labels, MACHINES)):
+            low = np.maximum(boxes[machine, :2], boxes[:, :2])
+            high = np.minimum(boxes[machine, 2:], boxes[:, 2:])
+            areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+            share = np.clip(high - low, 0, None).prod(axis=1) / np.minimum(areas, areas[machine])
+            is_above = boxes[:, 1::2].sum(axis=1) < boxes[machine, 1::2].sum()
+            share = np.where(is_free & is_above, share, 0.0)
+            rider = int(share.argmax())
+            if share[rider] > MIN_RIDDEN:
+                boxes[rider, 3] = max(boxes[rider, 3], boxes[machine, 3])
+                scores[rider], labels[rider] = max(scores[rider], scores[machine]), labels[machine]
+                is_free[rider] = kept[machine] = False
+        return Candidates(boxes[kept], scores[kept], labels[kept]).best_first()
+
     def _of(self, rows: Ints) -> Candidates:
         return Candidates(self.boxes_xyxy[rows], self.scores[rows], self.labels[rows])
 
@@ -79,7 +104,9 @@ def read_classic(answer: Answer, class_indices: Ints, class_labels: Ints, min_sc
     centre_x, centre_y, width, height = answer[0, :4, rows].astype(np.float64).T
     boxes = np.stack((centre_x - width / 2, centre_y - height / 2, centre_x + width / 2, centre_y + height / 2), axis=1)
     labels = class_labels[scores[:, rows].argmax(axis=0)]
-    return Candidates(boxes, best[rows].astype(np.float64), labels).best_first().without_duplicates()
+    return (
+        Candidates(boxes, best[rows].astype(np.float64), labels).best_first().without_duplicates().with_riders_joined()
+    )
 
 
 def read_end_to_end(answer: Answer, class_indices: Ints, class_labels: Ints, min_score: float) -> Candidates:
@@ -92,4 +119,4 @@ def read_end_to_end(answer: Answer, class_indices: Ints, class_labels: Ints, min
     matches = table[:, 5:6] == class_indices
     rows = np.flatnonzero((table[:, 4] >= min_score) & matches.any(axis=1))
     labels = class_labels[matches[rows].argmax(axis=1)]
-    return Candidates(table[rows, :4], table[rows, 4], labels).best_first().without_duplicates()
+    return Candidates(table[rows, :4], table[rows, 4], labels).best_first().without_duplicates().with_riders_joined()

@@ -101,7 +101,7 @@ class UltralyticsDetector:
             boxes.conf.astype(np.float64),
             np.array([self._labels[int(index)] for index in boxes.cls], dtype=np.intp),
         )
-        found = found.best_first().without_duplicates()
+        found = found.best_first().without_duplicates().with_riders_joined()
         return Detections(found.boxes_xyxy, found.scores, found.labels)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Bools, Floats, Ints, RoadUser, Sightings, Trajectory
+from edge.domain import Bools, Floats, Ints, Sightings, Trajectory
 
 ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
 START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
@@ -34,8 +34,6 @@ MAX_SAMPLES = 512
 TRUNCATED_PX = 3.0  # a bottom edge this near to the picture's edge says nothing about the tyres
 TRUNCATED_VARIANCE_M2 = 25.0
 DUPLICATE_OVERLAP = 0.7  # intersection over own area with a followed box: the same vehicle seen twice
-RIDER_OVERLAP = 0.3  # the same of a rider and what is ridden, which detectors tell as two
-RIDER_PARTS = [user.label for user in (RoadUser.PERSON, RoadUser.BICYCLE, RoadUser.MOTORCYCLE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +202,9 @@ class Tracker:
 
     def _is_taken(self, row: int, sightings: Sightings) -> bool:
         """Whether a sighting already belongs to a track, or shows a vehicle that has one."""
-        box, label = sightings.detections.boxes_xyxy_px[row], sightings.detections.labels[row]
-        followed = [t for t in self._tracks if t.last_seen_s == sightings.time_s]
-        boxes, labels = np.array([t.boxes[-1] for t in followed]).reshape(-1, 4), [t.labels[-1] for t in followed]
-        shares = _intersections(box[None], boxes)[0] / _areas(box[None])[0]
-        is_ridden = np.isin(labels, RIDER_PARTS) & np.isin(label, RIDER_PARTS) & (labels != label)
-        return bool((shares > np.where(is_ridden, RIDER_OVERLAP, DUPLICATE_OVERLAP)).any())
+        box = sightings.detections.boxes_xyxy_px[row]
+        followed = np.array([t.boxes[-1] for t in self._tracks if t.last_seen_s == sightings.time_s]).reshape(-1, 4)
+        return bool((_intersections(box[None], followed)[0] > DUPLICATE_OVERLAP * _areas(box[None])[0]).any())
 
     def _match(
         self, tracks: list[_Track], rows: Ints, sightings: Sightings, covered: Floats

@@ -224,6 +224,43 @@ def test_a_dropped_box_covers_nothing_itself() -> None:
     assert found.boxes_xyxy[:, 0].tolist() == [0, 60]
 
 
+RIDER = (100, 100, 140, 180, 0, 0.6)
+
+
+def test_a_rider_and_the_machine_are_one_down_to_its_tyres() -> None:
+    machine = (90, 150, 170, 210, 3, 0.7)
+
+    found = read(an_answer(RIDER, machine, (400, 100, 480, 160, 2, 0.65)))
+
+    assert found.boxes_xyxy.tolist() == [[100, 100, 140, 210], [400, 100, 480, 160]]
+    assert found.scores == pytest.approx([0.7, 0.65])
+    assert found.labels.tolist() == [RoadUser.MOTORCYCLE.label, RoadUser.CAR.label]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param((100, 150, 170, 230, 0, 0.5), id="another person"),
+        pytest.param((130, 160, 210, 220, 1, 0.5), id="a bicycle that stands beside"),
+        pytest.param((95, 60, 160, 130, 3, 0.5), id="a motorcycle behind a person"),
+        pytest.param((90, 150, 170, 210, 2, 0.5), id="a car"),
+    ],
+)
+def test_who_does_not_ride_it_stays_apart(other: tuple[float, float, float, float, int, float]) -> None:
+    found = read(an_answer(RIDER, other))
+
+    assert found.boxes_xyxy.tolist() == [list(RIDER[:4]), list(other[:4])]
+
+
+def test_a_machine_has_one_rider_and_a_rider_one_machine() -> None:
+    beside = (120, 104, 160, 184, 0, 0.5)
+
+    found = read(an_answer(RIDER, (104, 150, 144, 210, 1, 0.4), beside, (300, 150, 340, 210, 1, 0.3)))
+
+    assert found.boxes_xyxy.tolist() == [[100, 100, 140, 210], list(beside[:4]), [300, 150, 340, 210]]
+    assert found.labels.tolist() == [RoadUser.BICYCLE.label, RoadUser.PERSON.label, RoadUser.BICYCLE.label]
+
+
 def test_a_frame_full_of_noise_is_read_in_bounded_time() -> None:
     boxes = [(20.0 * (n % 60), 20.0 * (n // 60), 20.0 * (n % 60) + 9, 20.0 * (n // 60) + 9, 2, 0.5) for n in range(900)]
 

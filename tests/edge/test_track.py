@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from calibration import Camera
 from calibration.camera import Floats
-from edge.domain import Bools, Detections, Direction, RoadUser, Trajectory
+from edge.domain import Bools, Detections, Direction, Trajectory
 from edge.localise import Localiser
 from edge.track.tracker import FEW_SIGHTINGS, LOST_AFTER_S, MAX_SAMPLES, START_SCORE
 from tests.support.passing import (
@@ -36,7 +36,6 @@ OBLIQUE = POLES["oblique, 5.5 m high"]
 ALONG = POLES["along the street, 8 m high"]
 SIDE_ON = POLES["side-on, 5 m high"]
 LEFT, RIGHT = 1.6, -1.6
-PERSON, MOTORCYCLE = RoadUser.PERSON.label, RoadUser.MOTORCYCLE.label
 
 
 def at_rate(rate_hz: float, lasts_s: float = 10.0) -> Floats:
@@ -250,21 +249,6 @@ def test_a_second_box_on_one_vehicle_begins_no_second_track() -> None:
             shot = Shot(shot.time_s, both, np.array([0, 0]), np.repeat(shot.along_m, 2))
         doubled.append(shot)
     assert len(followed(known_plane(ALONG), doubled)) == 1
-
-
-@pytest.mark.parametrize(("named", "tracks"), [((PERSON, MOTORCYCLE), 1), ((PERSON, PERSON), 2)])
-def test_a_rider_and_the_machine_are_one_and_two_people_are_two(named: tuple[int, int], tracks: int) -> None:
-    """A detector tells them as two: the rider above, the machine below and in front, half in the other box."""
-    told = []
-    for shot in shots(OBLIQUE, [(a_motorcycle(), kmh(40))], at_rate(20), noise=Noise(), seed=13):
-        seen = shot.detections
-        if len(seen):
-            left, top, right, bottom = seen.boxes_xyxy_px[0]
-            machine = [left + 0.2 * (right - left), (top + bottom) / 2, right + 0.4 * (right - left), bottom + 6.0]
-            both = Detections(np.array([seen.boxes_xyxy_px[0], machine]), np.array([0.6, 0.4]), np.array(named))
-            shot = Shot(shot.time_s, both, np.array([0, 0]), np.repeat(shot.along_m, 2))
-        told.append(shot)
-    assert len(followed(known_plane(OBLIQUE), told)) == tracks
 
 
 def test_one_that_is_not_seen_again_ends_and_the_next_is_another() -> None:
