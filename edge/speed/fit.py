@@ -58,6 +58,7 @@ class BodyFit:
         residuals: Standardised differences, observed minus predicted, shape (k, 4).
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
         scale: Spread of the residuals in units of the assumed noise.
+        inflation: How many neighbouring boxes tell as much as one would if they erred independently.
         log_evidence: Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies.
     """
 
@@ -68,6 +69,7 @@ class BodyFit:
     residuals: Floats
     weights: Floats
     scale: float
+    inflation: float
     log_evidence: float
 
 
@@ -220,6 +222,7 @@ def fit_body(
         residuals=residuals / scale,
         weights=weights,
         scale=scale,
+        inflation=inflation,
         log_evidence=float(log_evidence),
     )
 

@@ -264,6 +264,27 @@ def test_boxes_merged_with_a_parked_car_for_a_third_of_the_way_do_not_matter(cam
     assert abs(speed - true_kmh(drive)) < max(1.0, 2 * sigma)
 
 
+@pytest.mark.parametrize("camera", [OBLIQUE, ALONG], ids=["oblique", "along"])
+def test_boxes_that_tremble_are_measured_and_boxes_that_wander_as_far_are_refused(camera: Camera) -> None:
+    """Twice the detector's noise: without a pattern it is noise, with one it may be another body."""
+    plane = known_plane(camera)
+    measured = {}
+    for name, noise in (("tremble", Noise(white=0.045, slow=0.0)), ("wander", Noise(white=0.0, slow=0.06))):
+        measured[name] = 0
+        for number in range(10):
+            rng = np.random.default_rng([33, number])
+            drive = Drive(rng.uniform(25, 50) / 3.6)
+            passage = passed(plane, a_trajectory(plane, a_car(), drive, noise=noise, rate_hz=20.0, rng=rng))
+            if passage.speed is None:
+                assert passage.reason is Reason.INCONSISTENT
+                continue
+            speed, sigma = speed_kmh(passage)
+            assert abs(speed - true_kmh(drive)) < max(2.0, 3 * sigma)
+            measured[name] += 1
+    assert measured["tremble"] >= 8
+    assert measured["wander"] <= 4
+
+
 def test_a_motorcycle_is_measured() -> None:
     errors, sigmas = [], []
     plane = known_plane(OBLIQUE)
