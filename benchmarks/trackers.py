@@ -105,17 +105,29 @@ def followers(calibration: Calibration, hertz: float) -> dict[str, Callable[[], 
             across_m=(float(polygon_m[:, 1].min()) - SHOULDER_M, float(polygon_m[:, 1].max()) + SHOULDER_M),
         )
 
-    known: dict[str, Callable[[], Follower]] = {OURS: ours}
+    return {OURS: ours, **library_followers(hertz)}
+
+
+def library_followers(hertz: float) -> dict[str, Callable[[], Follower]]:
+    """The trackers of the library ``trackers`` by name; none where it is not installed.
+
+    They have the thresholds of the product's detector; everything else is as in the library.
+
+    Args:
+        hertz: Frame rate, which they count by. [Hz]
+    """
     try:
         from trackers import ByteTrackTracker, OCSORTTracker
     except ImportError:
-        return known
-    # The thresholds of the product's detector; everything else as the library has it.
-    known["ByteTrack"] = lambda: LibraryTracker(
-        ByteTrackTracker(frame_rate=hertz, track_activation_threshold=START_SCORE, high_conf_det_threshold=START_SCORE)
-    )
-    known["OC-SORT"] = lambda: LibraryTracker(OCSORTTracker(frame_rate=hertz, high_conf_det_threshold=START_SCORE))
-    return known
+        return {}
+    return {
+        "ByteTrack": lambda: LibraryTracker(
+            ByteTrackTracker(
+                frame_rate=hertz, track_activation_threshold=START_SCORE, high_conf_det_threshold=START_SCORE
+            )
+        ),
+        "OC-SORT": lambda: LibraryTracker(OCSORTTracker(frame_rate=hertz, high_conf_det_threshold=START_SCORE)),
+    }
 
 
 def follow(
