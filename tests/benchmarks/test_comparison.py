@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import clips, plots, scenes
+from benchmarks.ablation import drawn_out
 from benchmarks.evaluation import Recording
 from benchmarks.recipes import RECIPES, Footage, Recipe, first_five, last_second
 from benchmarks.trackers import OURS, follow, followers, identities
@@ -226,3 +227,15 @@ def test_the_survey_beside_a_clip_comes_before_the_one_of_the_tests(tmp_path: Pa
         "toward=forward",
     )
     assert clips.site_of(tmp_path / "unheard-of.mp4") is None
+
+
+def test_a_track_that_is_drawn_out_goes_the_same_way_with_more_boxes(trajectory: Trajectory) -> None:
+    long = drawn_out(trajectory, 4000)
+    assert len(long) == 4000
+    assert (np.diff(long.times_s) > 0).all()
+    for end in (0, -1):
+        np.testing.assert_allclose(long.boxes_xyxy_px[end], trajectory.boxes_xyxy_px[end])
+        np.testing.assert_allclose(long.positions_m[end], trajectory.positions_m[end])
+    halfway = np.interp(trajectory.times_s, long.times_s, long.positions_m[:, 0])
+    np.testing.assert_allclose(halfway, trajectory.positions_m[:, 0], atol=0.1)
+    assert set(long.labels) == set(trajectory.labels)
