@@ -43,6 +43,7 @@ FITTED_PER_EDGE = 4.0  # parameters that the motion of one edge determines
 MOST_LOST = 0.15  # of a correlation: the correction is a first order in 1/n, and fails on few boxes
 MAX_CORRELATION = 0.95
 MIN_HEADING_SPEED_MPS = 0.5  # slower, and the ratio of the two speeds is no heading
+BOXES_AND_EDGES = ((0, 1), (0, 1))  # axes to sum over
 EDGES, AXES = np.arange(4), np.array([0, 1, 0, 1])  # left, top, right, bottom, and the picture's axis of each
 
 
@@ -210,7 +211,7 @@ def fit_body(
     z, (residuals, jacobian, by_camera), weights, scale = _minimise(problem, mean, sigma)
     inflation = _correlation_inflation(residuals, weights)
     weighted = jacobian * (weights / scale**2)[..., None]
-    information = np.einsum("kij,kil->jl", weighted, jacobian, optimize=True)
+    information = np.tensordot(weighted, jacobian, BOXES_AND_EDGES)
     covariance_z = np.linalg.inv(information / inflation + np.eye(N_PARAMETERS))
     cost = (DEGREES_OF_FREEDOM + 1) * np.log1p((residuals / scale) ** 2 / DEGREES_OF_FREEDOM) + 2 * np.log(scale)
     log_evidence = -0.5 * (cost.sum() / inflation + z @ z - np.linalg.slogdet(covariance_z)[1])
@@ -255,8 +256,8 @@ def _minimise(
     cost = _cost(here[0], scale, z)
     for _ in range(STEPS):
         weighted = here[1] * (weights / scale**2)[..., None]
-        information = np.einsum("kij,kil->jl", weighted, here[1], optimize=True) + np.eye(N_PARAMETERS)
-        gradient = np.einsum("kij,ki->j", weighted, here[0]) - z
+        information = np.tensordot(weighted, here[1], BOXES_AND_EDGES) + np.eye(N_PARAMETERS)
+        gradient = np.tensordot(weighted, here[0], BOXES_AND_EDGES) - z
         step = np.linalg.solve(information + damping * np.diag(np.diag(information)), gradient)
         there = _linearised(problem, mean, sigma, z + step)
         new_cost = _cost(there[0], scale, z + step)
