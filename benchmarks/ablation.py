@@ -35,6 +35,7 @@ from edge.speed.bodies import Body
 from edge.zones import Turnstile, Zone
 
 LONG_TRACK = 10_000  # boxes
+TIMED = 5  # the least of so many counts: what else the computer does only adds
 NOTHING = 1e-4  # a prior this narrow leaves a parameter no room
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (0.0, 1.0)])
 
@@ -180,10 +181,13 @@ def costs_ms(scenes: list[Followed]) -> tuple[Floats, Floats]:
 
 
 def _timed(ours: Estimator, trajectory: Trajectory) -> tuple[Way | None, float]:
-    """A path, and the processor time of all threads together. [ms]"""
-    began_s = time.process_time()
-    path = ours.estimate(trajectory)
-    return path, (time.process_time() - began_s) * 1e3
+    """A path, and the least processor time of all threads together that it took. [ms]"""
+    least_s = np.inf
+    for _ in range(TIMED):
+        began_s = time.process_time()
+        path = ours.estimate(trajectory)
+        least_s = min(least_s, time.process_time() - began_s)
+    return path, least_s * 1e3
 
 
 def drawn_out(trajectory: Trajectory, boxes: int) -> Trajectory:
