@@ -11,15 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Detections, Floats, RoadUser, Sightings
+from edge.domain import Detections, Floats, Sightings
 
 # Noise of a detector's box edges: a constant part and a part that grows with the box. Measured per edge on rendered
 # scenes with exact boxes (benchmarks): 1.5 to 2.5 % of the height for the bottom edge, 3 to 6 % of the width sideways.
 EDGE_SIGMA_PX = 0.7
 BOTTOM_SIGMA_OF_HEIGHT = 0.025
 SIDE_SIGMA_OF_WIDTH = 0.05
-# The same for a box called a person, when it is a rider: it ends at the feet in one frame and at the tyres in the next.
-RIDER_BOTTOM_SIGMA_OF_HEIGHT = 0.10
 
 
 def bottom_centres(boxes_xyxy_px: Floats) -> Floats:
@@ -44,12 +42,10 @@ class Localiser:
             return replace(self._latest, time_s=time_s, time_sigma_s=time_sigma_s)
         boxes = detections.boxes_xyxy_px
         extents = np.column_stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]])
-        is_rider = detections.labels == RoadUser.PERSON.label
-        of_height = np.where(is_rider, RIDER_BOTTOM_SIGMA_OF_HEIGHT, BOTTOM_SIGMA_OF_HEIGHT)
         sigmas_px = np.column_stack(
             [
                 np.hypot(EDGE_SIGMA_PX, SIDE_SIGMA_OF_WIDTH * extents[:, 0]),
-                np.hypot(EDGE_SIGMA_PX, of_height * extents[:, 1]),
+                np.hypot(EDGE_SIGMA_PX, BOTTOM_SIGMA_OF_HEIGHT * extents[:, 1]),
             ]
         )
         points = self._plane.locate(bottom_centres(boxes), sigmas_px)

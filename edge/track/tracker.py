@@ -18,13 +18,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from calibration.road_plane import RoadPlane
-from edge.domain import Bools, Floats, Ints, Sightings, Trajectory
+from edge.domain import Bools, Floats, Ints, RoadUser, Sightings, Trajectory
 
 ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
 START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
 START_SCORE = 0.35  # a sighting below this may extend a track, not begin one
 GATE = 16.0  # squared Mahalanobis distance, 2 degrees of freedom: passes 99.97 % of right pairs
 MIN_OVERLAP = 0.35  # intersection over union that keeps an identity when the place on the road is out of the gate
+MIN_RIDER_OVERLAP = 0.25  # the same of a rider whose box ends at the feet now and ended at the tyres before
+RIDERS = [user.label for user in (RoadUser.PERSON, RoadUser.BICYCLE, RoadUser.MOTORCYCLE)]
 SIZE_SIGMA = np.array([0.35, 0.20])  # natural logarithm of width and height, frame to frame
 SIZE_MEMORY = 0.8  # weight of the past in a track's apparent size
 LOST_AFTER_S = 1.2  # a van hides a car for this long at walking distance; longer, and it is another vehicle
@@ -214,7 +216,9 @@ class Tracker:
             return tracks, [int(r) for r in rows]
         distances, overlaps, sizes = self._compare(tracks, rows, sightings)
         cost = np.minimum(distances, GATE) + sizes + 4.0 * (1.0 - overlaps)
-        possible = (distances < GATE) | (overlaps > MIN_OVERLAP)
+        rides = np.isin([t.labels[-1] for t in tracks], RIDERS)[:, None]
+        is_rider = rides & (sightings.detections.labels[rows] == RoadUser.PERSON.label)
+        possible = (distances < GATE) | (overlaps > np.where(is_rider, MIN_RIDER_OVERLAP, MIN_OVERLAP))
         pairs = [(i, j) for i, j in zip(*linear_sum_assignment(np.where(possible, cost, 1e6))) if possible[i, j]]
         for i, j in pairs:
             row = int(rows[j])

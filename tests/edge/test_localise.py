@@ -7,7 +7,7 @@ import pytest
 
 from calibration import Camera
 from calibration.camera import Floats
-from edge.domain import Detections, RoadUser, Sightings
+from edge.domain import Detections, Sightings
 from edge.localise import BOTTOM_SIGMA_OF_HEIGHT, EDGE_SIGMA_PX, SIDE_SIGMA_OF_WIDTH, Localiser
 from tests.support.passing import POLES, ZONE_M, known_plane
 
@@ -65,13 +65,6 @@ def test_a_large_box_is_less_certain_than_a_small_one_at_the_same_place(camera: 
     small = located(camera, standing_at(camera, PLACES_M, (30.0, 20.0))).covariances_m2
     large = located(camera, standing_at(camera, PLACES_M, (120.0, 80.0))).covariances_m2
     assert (np.linalg.eigvalsh(large - small) > 0).all()
-
-
-def test_where_a_rider_is_depends_on_whether_the_box_ends_at_the_feet_or_at_the_tyres(camera: Camera) -> None:
-    cars = standing_at(camera, PLACES_M)
-    riders = Detections(cars.boxes_xyxy_px, cars.scores, np.full(len(cars), RoadUser.PERSON.label))
-    known, doubtful = (located(camera, each).covariances_m2 for each in (cars, riders))
-    assert (np.trace(doubtful, axis1=1, axis2=2) > 2 * np.trace(known, axis1=1, axis2=2)).all()
 
 
 def test_the_same_boxes_at_a_later_time_stand_where_they_stood(camera: Camera) -> None:

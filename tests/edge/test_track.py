@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from calibration import Camera
 from calibration.camera import Floats
-from edge.domain import Bools, Detections, Direction, Trajectory
+from edge.domain import Bools, Detections, Direction, RoadUser, Trajectory
 from edge.localise import Localiser
 from edge.track.tracker import FEW_SIGHTINGS, LOST_AFTER_S, MAX_SAMPLES, START_SCORE
 from tests.support.passing import (
@@ -249,6 +250,21 @@ def test_a_second_box_on_one_vehicle_begins_no_second_track() -> None:
             shot = Shot(shot.time_s, both, np.array([0, 0]), np.repeat(shot.along_m, 2))
         doubled.append(shot)
     assert len(followed(known_plane(ALONG), doubled)) == 1
+
+
+@pytest.mark.parametrize("camera", POLES.values(), ids=POLES.keys())
+def test_a_rider_whose_machine_is_no_longer_told_keeps_one_identity(camera: Camera) -> None:
+    """Then the box ends at the feet, a third of its height above the tyres: metres farther away."""
+    told = []
+    for shot in shots(camera, [(a_motorcycle(), kmh(40))], at_rate(8), noise=Noise(), seed=13):
+        seen = shot.detections
+        if len(seen):
+            is_joined = shot.time_s < 5.0
+            boxes = seen.boxes_xyxy_px - [0, 0, 0, 0 if is_joined else 0.33 * np.ptp(seen.boxes_xyxy_px[0, 1::2])]
+            label = RoadUser.MOTORCYCLE.label if is_joined else RoadUser.PERSON.label
+            shot = replace(shot, detections=Detections(boxes, seen.scores, np.array([label])))
+        told.append(shot)
+    assert len(followed(known_plane(camera), told)) == 1
 
 
 def test_one_that_is_not_seen_again_ends_and_the_next_is_another() -> None:
