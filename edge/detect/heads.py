@@ -17,6 +17,7 @@ MAX_CANDIDATES = 300  # far more than a street holds; bounds the time of a frame
 MAX_IOU = 0.5  # two boxes that share more are one vehicle
 MAX_CONTAINED = 0.8  # so is a box of which more lies inside a better one: a cab in its lorry
 MIN_RIDDEN = 0.3  # of the smaller box lies in the other when one rides the other
+TINY = 1e-9  # stands for an area of nothing
 MACHINES = (RoadUser.MOTORCYCLE.label, RoadUser.BICYCLE.label)
 
 Answer = npt.NDArray[np.float32]
@@ -71,7 +72,7 @@ class Candidates:
         for machine in np.flatnonzero(np.isin(labels, MACHINES)):
             low = np.maximum(boxes[machine, :2], boxes[:, :2])
             high = np.minimum(boxes[machine, 2:], boxes[:, 2:])
-            areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+            areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), TINY)
             share = np.clip(high - low, 0, None).prod(axis=1) / np.minimum(areas, areas[machine])
             is_above = boxes[:, 1::2].sum(axis=1) < boxes[machine, 1::2].sum()
             share = np.where(is_free & is_above, share, 0.0)

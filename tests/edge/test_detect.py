@@ -244,6 +244,7 @@ def test_a_rider_and_the_machine_are_one_down_to_its_tyres() -> None:
         pytest.param((130, 160, 210, 220, 1, 0.5), id="a bicycle that stands beside"),
         pytest.param((95, 60, 160, 130, 3, 0.5), id="a motorcycle behind a person"),
         pytest.param((90, 150, 170, 210, 2, 0.5), id="a car"),
+        pytest.param((120, 175, 120, 175, 3, 0.5), id="nothing that is called a motorcycle"),
     ],
 )
 def test_who_does_not_ride_it_stays_apart(other: tuple[float, float, float, float, int, float]) -> None:
