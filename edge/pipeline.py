@@ -167,7 +167,8 @@ class Pipeline:
         is_told = has_looked or self._since(self._followed_ns, frame) >= STILL_S
         gone = self._follow(frame) if is_told else []
         if has_looked and self._gate is not None:
-            self._gate.looked(self._travelling_boxes(), self._part_px)
+            moving_px = np.array([track.box_xyxy_px for track in self._moving()]).reshape(-1, 4)
+            self._gate.looked(moving_px, self._part_px)
         through = self._turnstile.admit(self._passages(gone), frame.captured_ns)
         return [self.watch.judged(passage) for passage in through]
 
@@ -220,25 +221,20 @@ class Pipeline:
         is_stale = self._since(self._saw_all_ns, frame) >= STALE_S
         if not (has_changed or is_stale or any(is_travelling(track) for track in self._tracker.live)):
             return False
-        changed_px = None if self._gate is None or is_stale else self._gate.changed_px()
-        if changed_px is None or not self._glance_at(frame, changed_px):
+        if is_stale or not self._glance_at(frame):
             self._detections, self._part_px = self._detector.detect(frame), None
             self._saw_all_ns = frame.captured_ns
             self.inferences += 1
         self._looked_ns = frame.captured_ns
         return True
 
-    def _glance_at(self, frame: Frame, changed_px: Floats) -> bool:
-        """Look at the part of the picture in which somebody travels, or has come; whether that was enough.
-
-        Args:
-            frame: The picture.
-            changed_px: Boxes that stand where it has changed, shape (n, 4). [px]
-        """
-        if self._glance is None:
+    def _glance_at(self, frame: Frame) -> bool:
+        """Look at the part of the picture in which somebody travels, or has come; whether that was enough."""
+        if self._glance is None or self._gate is None:
             return False
-        part_px = self._part_in_motion(frame, changed_px)
-        if part_px is None:
+        changed_px = self._gate.changed_px()
+        part_px = None if changed_px is None else self._part_in_motion(frame, changed_px, self._gate, self._glance)
+        if changed_px is None or part_px is None:
             return False
         self.inferences += 1
         found = self._glance.detect(frame, part_px, self._detections, bottom_centres(changed_px))
@@ -247,21 +243,23 @@ class Pipeline:
         self._detections, self._part_px = found, part_px
         return True
 
-    def _part_in_motion(self, frame: Frame, changed_px: Floats) -> Region | None:
+    def _part_in_motion(self, frame: Frame, changed_px: Floats, gate: MotionGate, glance: Glance) -> Region | None:
         """The part of the picture that holds everyone who travels, or may do so, and all that has changed."""
-        assert self._gate is not None
-        assert self._glance is not None
         needed = self._boxes_in_motion(frame)
-        part = self._glance.part(_around(needed)) if len(needed) else None
+        part = glance.part(_around(needed)) if len(needed) else None
         if part is None and len(needed):
             return None
-        if part is None or self._gate.has_changed_beyond(part):
-            part = self._glance.part(_around(np.vstack([needed, changed_px])))
+        if part is None or gate.has_changed_beyond(part):
+            part = glance.part(_around(np.vstack([needed, changed_px])))
         return part
+
+    def _moving(self) -> list[LiveTrack]:
+        """Everyone who travels, or is not known long enough to say."""
+        return [track for track in self._tracker.live if is_new(track) or is_travelling(track)]
 
     def _boxes_in_motion(self, frame: Frame) -> Floats:
         """Where those who travel, or may do so, were and are expected to be, shape (n, 4). [px]"""
-        moving = [track for track in self._tracker.live if is_new(track) or is_travelling(track)]
+        moving = self._moving()
         if not moving:
             return np.empty((0, 4))
         boxes = np.array([track.box_xyxy_px for track in moving])
@@ -282,11 +280,6 @@ class Pipeline:
 
     def _since(self, instant_ns: int | None, frame: Frame) -> float:
         return math.inf if instant_ns is None else (frame.captured_ns - instant_ns) / 1e9
-
-    def _travelling_boxes(self) -> Floats:
-        """Boxes of everyone who travels, or is not known long enough to say, shape (n, 4). [px]"""
-        boxes = [track.box_xyxy_px for track in self._tracker.live if is_new(track) or is_travelling(track)]
-        return np.array(boxes).reshape(-1, 4)
 
     def _turn_to(self, plane: RoadPlane) -> None:
         self._plane = plane
