@@ -256,7 +256,7 @@ def test_a_second_box_on_one_vehicle_begins_no_second_track() -> None:
 def test_a_rider_whose_machine_is_no_longer_told_keeps_one_identity(camera: Camera) -> None:
     """Then the box ends at the feet, a third of its height above the tyres: metres farther away."""
     told = []
-    for shot in shots(camera, [(a_motorcycle(), kmh(40))], at_rate(8), noise=Noise(), seed=13):
+    for shot in shots(camera, [(a_motorcycle(), kmh(50))], at_rate(5), noise=Noise(), seed=13):
         seen = shot.detections
         if len(seen):
             is_joined = shot.time_s < 5.0
