@@ -27,6 +27,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from calibration.road_plane import RoadPlane
 
 Grey = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
 
 PATCH_PX = 15
 APART_PX = 24.0  # between corners: windows never touch
@@ -200,7 +202,7 @@ class Reference:
             expected_rad: The rotation to begin from, shape (3,). [rad]
             before: An earlier picture, made by :func:`smoothed`, a second or so before.
         """
-        rays = _far_points(camera, self.pixels)
+        rays = _far_points(camera, self)
         places, found, tested = self._follow(camera, rays, grey, hidden, expected_rad)
         rotation = self._agreed(camera, rays, places, found, expected_rad)
         if rotation is None:
@@ -233,10 +235,9 @@ class Reference:
             miss = np.einsum("npk,np->nk", slopes, reference - now)
             step = np.clip(np.einsum("nkl,nl->nk", solvers, miss), -MAX_STEP_PX, MAX_STEP_PX)
             at = np.clip(at + step, start[rows] - MAX_WAY_PX - 1, start[rows] + MAX_WAY_PX + 1)
+            likeness = np.einsum("np,np->n", reference, now)  # one step before the end: it hardly changes there
             if np.abs(step).max() < SETTLED_PX:
                 break
-        now, _ = _normalised(_sampled(grey, at, PATCH_PX - 2).reshape(len(rows), -1))
-        likeness = np.einsum("np,np->n", reference, now)
         near = np.abs(at - start[rows]).max(axis=1) <= MAX_WAY_PX
         places[rows], found[rows] = at, (likeness > MIN_LIKENESS) & near
         return places, found, tested
@@ -298,7 +299,7 @@ class Reference:
         agreeing: Bools = np.asarray(weight > 0)
         if agreeing.sum() < max(MIN_AGREEING, MIN_AGREEING_SHARE * len(rows)):
             return None
-        if len({_cell(pixel, camera.image_size_px) for pixel in self.pixels[rows[agreeing]]}) < MIN_CELLS:
+        if len(np.unique(_cells(self.pixels[rows[agreeing]], camera.image_size_px))) < MIN_CELLS:
             return None
         variance = float(np.einsum("n,nk,nk->", weight, miss, miss) / (2 * max(float(weight.sum()) - 1.5, 1.0)))
         covariance = np.linalg.inv(normal) * max(variance, 0.05**2)
@@ -418,10 +419,10 @@ def _corners(grey: Grey, allowed: npt.NDArray[np.uint8]) -> Floats:
     found = find(grey, MAX_CORNERS, CORNER_QUALITY, APART_PX, mask=inside, blockSize=CORNER_BLOCK_PX)
     if found is None:
         return np.empty((0, 2))
-    rank: dict[tuple[int, int], int] = {}
+    corners = found.reshape(-1, 2).astype(np.float64)
+    rank: dict[int, int] = {}
     ranked = []
-    for order, corner in enumerate(found.reshape(-1, 2).astype(np.float64)):
-        cell = _cell(corner, (width, height))
+    for order, (corner, cell) in enumerate(zip(corners, _cells(corners, (width, height)).tolist())):
         rank[cell] = rank.get(cell, 0) + 1
         if rank[cell] <= CORNERS_PER_CELL:
             ranked.append((rank[cell], order, corner))
@@ -429,8 +430,10 @@ def _corners(grey: Grey, allowed: npt.NDArray[np.uint8]) -> Floats:
     return np.array([corner for _, _, corner in ranked]).reshape(-1, 2)
 
 
-def _cell(pixel: Floats, size_px: tuple[int, int]) -> tuple[int, int]:
-    return int(pixel[0] * GRID[0] / size_px[0]), int(pixel[1] * GRID[1] / size_px[1])
+def _cells(pixels: Floats, size_px: tuple[int, int]) -> Ints:
+    """Numbers of the cells of the grid in which pixels lie, shape (n,)."""
+    across, down = (pixels * GRID / size_px).astype(np.intp).T
+    return np.asarray(across + GRID[0] * down)
 
 
 def _inside(pixels: Floats, shape: tuple[int, ...]) -> Bools:
@@ -448,9 +451,10 @@ def _hidden(pixels: Floats, boxes: Floats) -> Bools:
     return np.asarray(covering.any(axis=1))
 
 
-def _far_points(camera: Camera, pixels: Floats) -> Floats:
-    """Points in space that the pixels show; the distance does not matter to a rotation, shape (n, 3). [m]"""
-    straight = (camera.undistorted(pixels) - camera.centre_px) / camera.focal_px
+@lru_cache(maxsize=1)
+def _far_points(camera: Camera, reference: Reference) -> Floats:
+    """Points in space that its pixels show; the distance does not matter to a rotation, shape (n, 3). [m]"""
+    straight = (camera.undistorted(reference.pixels) - camera.centre_px) / camera.focal_px
     rays = np.column_stack((straight, np.ones(len(straight))))
     return np.asarray(camera.position_m + 100.0 * rays @ camera.rotation)
 

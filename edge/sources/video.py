@@ -28,6 +28,7 @@ STAMP_SIGMA_S = 0.0005  # half of 1 ms, the coarsest tick that containers in com
 MAX_FRAMES_WITHOUT_RISE = 50  # two seconds at 25 fps with one and the same stamp: the container carries none
 BROKEN_OFF_S = 0.5  # files end up to a few frames before their stated length; more is a loss
 LOOP_GAP_S = 2.0  # between the rounds of a looped file: vehicles of its end are not those of its beginning
+DECODER_THREADS = 1  # two take a seventh more processor time; the detector runs meanwhile
 LONGEST_PLAUSIBLE_COUNT = 10**9  # frames; FFmpeg answers absurd counts where it does not know
 
 
@@ -150,7 +151,7 @@ class VideoFile:
             raise BadInput(f"{self._path}: this user may not read the video file")
         if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
             raise BackendUnavailable("video files need OpenCV with FFmpeg: pip install opencv-python-headless")
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, DECODER_THREADS])
         if not capture.isOpened():
             raise BadInput(f"{self._path}: expected a video (mp4, mkv, avi …), found {_found_instead(self._path)}")
         return capture
