@@ -1,7 +1,7 @@
 """The level that the product has reached on rendered scenes and real footage may not be lost unnoticed.
 
-Bounds are set from the spread measured over twenty noisy surveys of each scene (`python -m benchmarks.accuracy`), not
-from what would be nice. Needs the evaluation footage.
+Bounds are set from the spread measured over twenty noisy surveys of each scene and the one as given (`python -m
+benchmarks.accuracy`), not from what would be nice. Needs the evaluation footage.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,43 @@ from edge.pipeline import Detector
 from edge.sources.video import VideoFile
 from tests.support.clips import ROOT, evaluation_file
 
-SCENES = ["S1-residential-day", "S2-wide-lens-vfr", "S3-quiet-street"]
 CLIPS = ROOT / "tests" / "clips"
+
+
+@dataclass(frozen=True)
+class Level:
+    """The worst figures of 21 surveys of a scene, and two of their standard deviations more; 2 km/h at most. [km/h]
+
+    Attributes:
+        bias: Of its vehicles.
+        median: Of the absolute errors.
+        worst: Error.
+        sigma: Median of what is stated.
+        beyond: Vehicles farther off than two sigma.
+    """
+
+    bias: float
+    median: float
+    worst: float
+    sigma: float
+    beyond: int
+
+
+SCENES = {
+    "S1-residential-day": Level(bias=0.54, median=0.56, worst=2.0, sigma=0.46, beyond=3),
+    "S2-wide-lens-vfr": Level(bias=0.44, median=0.52, worst=2.0, sigma=0.62, beyond=1),
+    "S3-quiet-street": Level(bias=0.34, median=0.52, worst=1.01, sigma=0.42, beyond=1),
+}
 COUNTED = {
     "residential-street-approach.mp4": 1,
     "dual-carriageway-two-way.mp4": 0,
     "city-street-parked-cars-vfr.mp4": 1,  # a school bus from above is hardly ever detected
     "parkway-approach-320x240.avi": 2,
+}
+# How far the mean error may be above that of the data set's rule and the worst error [km/h], and the share in two sigma
+BRNO = {
+    "session0-left/tracks_dubska": (0.05, 4.6, 0.98),
+    "session1-left/tracks_blob": (0.0, 4.5, 0.94),
 }
 
 
@@ -95,22 +126,24 @@ def survey_of(truth: Path, out: Path, *noise: str) -> Calibration:
 def test_every_vehicle_of_a_scene_is_measured_and_nobody_else(scene: str) -> None:
     figures, *_ = scores(scene)
     assert figures["missed"] == []
-    assert figures["recall"] == 1.0
-    assert figures["false"] == 0
     assert figures["class_right"] == 1.0
-    assert figures["median_abs"] < 0.6
-    assert figures["worst"] < 2.0
-    assert figures["sigma_median"] < 0.7
+    assert_level_is_held(figures, SCENES[scene])
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_careful_technicians_survey_does_not_change_that(scene: str) -> None:
-    for seed, figures in enumerate(scores(scene)[1:], 1):
-        assert figures["recall"] == 1.0, seed
-        assert figures["false"] <= 1, seed
-        assert figures["median_abs"] < 0.9, seed
-        assert figures["worst"] < 2.5, seed
-        assert figures["within_2_sigma"] >= 0.6, seed
+    for figures in scores(scene)[1:]:
+        assert_level_is_held(figures, SCENES[scene])
+
+
+def assert_level_is_held(figures: dict[str, Any], level: Level) -> None:
+    assert figures["recall"] == 1.0
+    assert figures["false"] == 0
+    assert abs(figures["bias"]) < level.bias
+    assert figures["median_abs"] < level.median
+    assert figures["worst"] < level.worst
+    assert figures["sigma_median"] < level.sigma
+    assert round((1 - figures["within_2_sigma"]) * figures["measured"]) <= level.beyond
 
 
 @pytest.mark.parametrize("clip", COUNTED)
@@ -145,13 +178,14 @@ print(len(instants))
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("tracks", ["session0-left/tracks_dubska", "session1-left/tracks_blob"])
+@pytest.mark.parametrize("tracks", BRNO)
 def test_speeds_of_real_cars_agree_with_optical_gates(tracks: str) -> None:
     file = evaluation_file(f"groundtruth/brnocompspeed-{tracks}.json.gz")
     figures = brno.measure_tracks(Scorers.beside(file.parents[1]).module("score_brno"), file, (brno.RULE,))
     ours, rule = figures["estimators"][brno.OURS], figures["estimators"][brno.RULE]
     assert ours["recall_valid"] == rule["recall_valid"]
     assert ours["recall_valid_with_speed"] >= rule["recall_valid_with_speed"] - brno.MAX_WITHOUT_SPEED
-    assert ours["max"] < brno.MAX_ERROR_KMH
-    assert ours["mae"] < rule["mae"] + 0.1
-    assert ours["u_coverage_2u"] >= 0.9
+    above, worst, within = BRNO[tracks]
+    assert ours["mae"] < rule["mae"] + above
+    assert ours["max"] < worst
+    assert ours["u_coverage_2u"] >= within
