@@ -386,7 +386,9 @@ def test_every_control_has_a_name_and_fits_the_screen(chromium: webdriver.Chrome
 
 
 def test_the_command_serves_the_page_and_ends_with_the_technician(still: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from edge.cli import main; main()", "calibrate", "page", "--still", str(still)]
+    # Ctrl-C as in a terminal: what a script leaves running in the background ignores it, and so do its children
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from edge.cli import main; main()"
+    command = [sys.executable, "-c", start, "calibrate", "page", "--still", str(still)]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path), "--listen", "127.0.0.1:0"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
