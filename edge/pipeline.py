@@ -233,8 +233,10 @@ class Pipeline:
         if self._glance is None or self._gate is None:
             return False
         changed_px = self._gate.changed_px()
-        part_px = None if changed_px is None else self._part_in_motion(frame, changed_px, self._gate, self._glance)
-        if changed_px is None or part_px is None:
+        if changed_px is None:
+            return False
+        part_px = self._part_in_motion(frame, changed_px, self._gate, self._glance)
+        if part_px is None:
             return False
         self.inferences += 1
         found = self._glance.detect(frame, part_px, self._detections, bottom_centres(changed_px))

@@ -34,12 +34,12 @@ CLIPS = ROOT / "tests" / "clips"
 
 @dataclass(frozen=True)
 class Level:
-    """The worst figures of 21 surveys of a scene, and two of their standard deviations more; 2 km/h at most. [km/h]
+    """The worst figures of 21 surveys of a scene, and two of their standard deviations more. [km/h]
 
     Attributes:
         bias: Of its vehicles.
         median: Of the absolute errors.
-        worst: Error.
+        worst: Error; 2 at most.
         sigma: Median of what is stated.
         beyond: Vehicles farther off than two sigma.
     """
