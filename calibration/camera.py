@@ -163,14 +163,15 @@ class Camera:
         rays = self._rays(*self._normalised(pixels))
         return np.asarray(self.position_m[:2] + self._reach(rays)[..., None] * rays[..., :2])
 
-    def ground_jacobian(self, pixels: npt.ArrayLike) -> Floats:
-        """Derivative of :meth:`ground`: metres on the road for a pixel in the picture.
+    def linearise_ground(self, pixels: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """:meth:`ground` with its Jacobian: metres on the road for a pixel in the picture.
 
         Args:
             pixels: As seen in the distorted picture, shape (..., 2). [px]
 
         Returns:
-            Shape (..., 2, 2), rows x and y, columns u and v; NaN at or above the horizon. [m/px]
+            Survey coordinates on z = 0 (..., 2) [m], and their derivatives (..., 2, 2), rows x and y, columns u and v
+            [m/px]; NaN at or above the horizon.
         """
         x, y = self._normalised(pixels)
         rays = self._rays(x, y)
@@ -180,7 +181,9 @@ class Camera:
             turn = self.rotation[column]
             along = turn[:2] - rays[..., :2] * (turn[2] / rays[..., 2])[..., None]
             by_normalised[..., column] = reach[..., None] * along
-        return np.asarray(by_normalised @ inverse_2x2(self._distort_jacobian(x, y))) / self.focal_px
+        places = self.position_m[:2] + reach[..., None] * rays[..., :2]
+        slopes = by_normalised @ inverse_2x2(self._distort_jacobian(x, y)) / self.focal_px
+        return np.asarray(places), np.asarray(slopes)
 
     def undistorted(self, pixels: npt.ArrayLike) -> Floats:
         """Where pixels would lie in a picture without distortion (same focal length and principal point).

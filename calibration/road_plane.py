@@ -71,8 +71,8 @@ class RoadPlane:
             pixels: Shape (..., 2). [px]
             sigma_px: Standard deviation of u and v, anything that broadcasts to the shape of ``pixels``. [px]
         """
-        positions = self.camera.ground(pixels)
-        scaled = self.camera.ground_jacobian(pixels) * np.broadcast_to(sigma_px, positions.shape)[..., None, :]
+        positions, slopes = self.camera.linearise_ground(pixels)
+        scaled = slopes * np.broadcast_to(sigma_px, positions.shape)[..., None, :]
         return GroundPoints(
             positions_m=positions,
             covariances_m2=np.asarray(scaled @ np.swapaxes(scaled, -1, -2)),

@@ -1,8 +1,8 @@
 """The command line: one file per verb, each glue around plain functions.
 
 Whatever goes wrong for a reason that the person in front of it can mend is one line on standard error and exit code 2;
-exit code 1 means that the verb ran and the result is not what was asked for. Verbs import what they need when they are
-called, so that help appears at once.
+exit code 1 means that the verb ran and the result is not what was asked for. A verb is imported when it is called, and
+imports what it needs when it runs, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -10,62 +10,66 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from edge.cli import (
-    calibrate,
-    calibrate_capture,
-    calibrate_lens,
-    calibrate_page,
-    calibrate_verify,
-    demo,
-    doctor,
-    init,
-    install,
-    models,
-    models_add,
-    models_bench,
-    models_export,
-    models_fetch,
-    privacy,
-    replay,
-    run,
-    status,
-    study,
-    subscribe,
-)
 from edge.errors import BadInput, SnelliusError
 
-app = typer.Typer(
-    name="snellius",
-    help="Measures how fast a street is driven; tells the city only anonymised aggregates.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command(name="demo")(demo.demo)
-app.command(name="run")(run.run)
-app.command(name="replay")(replay.replay)
-calibrate.app.command(name="capture")(calibrate_capture.capture)
-calibrate.app.command(name="lens")(calibrate_lens.lens)
-calibrate.app.command(name="page")(calibrate_page.page)
-calibrate.app.command(name="verify")(calibrate_verify.verify)
-app.add_typer(calibrate.app, name="calibrate")
-models.app.command(name="add")(models_add.add)
-models.app.command(name="bench")(models_bench.bench)
-models.app.command(name="export")(models_export.export)
-models.app.command(name="fetch")(models_fetch.fetch)
-app.add_typer(models.app, name="models")
-app.add_typer(subscribe.app, name="subscribe")
-app.add_typer(study.app, name="study")
-app.command(name="doctor")(doctor.doctor)
-app.command(name="init")(init.init)
-app.command(name="status")(status.status)
-app.command(name="install")(install.install)
-app.command(name="uninstall")(install.uninstall)
-app.command(name="privacy")(privacy.privacy)
+VERBS = {  # and what it does, in so few words that 80 columns hold them
+    "demo": "Measure the bundled street, with a broker of its own.",
+    "run": "Measure and publish until told to stop.",
+    "replay": "Measure a recorded clip.",
+    "doctor": "Say everything that is wrong, each with the next step.",
+    "init": "Write a first settings file.",
+    "status": "Say how the running service is.",
+    "install": "Install as a service, or upgrade.",
+    "uninstall": "Remove the service and the program.",
+    "privacy": "Say what this device does with data.",
+    "calibrate": "From clicks and tape to a certified calibration.",
+    "models": "Detectors: what there is, adding, comparing.",
+    "subscribe": "The platform side: keep, find gaps, add up, publish.",
+    "study": "Before and after a measure: how much, and how sure.",
+}
+MODULES = {"uninstall": "install"}  # where a verb does not have a file of its own name
+
+
+class _Verbs(TyperGroup):
+    """Verbs that are known by name until one is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes | {"commands": {name: TyperCommand(name, help=VERBS[name]) for name in VERBS}})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, _command(name), rest
+
+
+def _an_app(**options: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+app = _an_app(name="snellius", cls=_Verbs, no_args_is_help=True)
+
+
+@app.callback()
+def snellius() -> None:
+    """Measures how fast a street is driven; tells the city only anonymised aggregates."""
+
+
+def _command(name: str) -> Any:
+    """The command of a verb, or of a group of verbs."""
+    module, holder = import_module(f"edge.cli.{MODULES.get(name, name)}"), _an_app()
+    holder.callback()(snellius)
+    if hasattr(module, "app"):
+        holder.add_typer(module.app, name=name)
+    else:
+        holder.command(name=name)(getattr(module, name))
+    return getattr(get_command(holder), "commands")[name]
+
 
 _WrongUse = typer.BadParameter.__base__  # typer exports only this child of the error for wrong use
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge.cli import calibrate_capture, calibrate_lens, calibrate_page, calibrate_verify
 from edge.errors import BadInput
 
 if TYPE_CHECKING:
@@ -134,6 +135,12 @@ def check_command(
             typer.echo(f"Written: {report}")
     if verdict is Verdict.REFUSE:
         raise typer.Exit(1)
+
+
+app.command("capture")(calibrate_capture.capture)
+app.command("lens")(calibrate_lens.lens)
+app.command("page")(calibrate_page.page)
+app.command("verify")(calibrate_verify.verify)
 
 
 def street_picture(path: Path, certificate: Calibration, now: datetime) -> Still:

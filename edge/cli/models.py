@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edge.cli import models_add, models_bench, models_export, models_fetch
 from models import Catalogue, CatalogueError, Model, load_catalogue
 
 app = typer.Typer(help="Detectors: what there is, fetching, adding, exporting, comparing.", no_args_is_help=True)
@@ -38,6 +39,12 @@ def list_models(
         Console().print(table(catalogue))
         for line in licence_lines(catalogue):
             Console().print(line)
+
+
+app.command("add")(models_add.add)
+app.command("bench")(models_bench.bench)
+app.command("export")(models_export.export)
+app.command("fetch")(models_fetch.fetch)
 
 
 def listing(catalogue: Catalogue) -> dict[str, object]:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from calibration.camera import inverse_2x2
 from calibration.road_plane import RoadPlane
-from edge.domain import Bools, Floats, Ints, RoadUser, Sightings, Trajectory
+from edge.domain import Floats, Ints, RoadUser, Sightings, Trajectory
 
 ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
 START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
@@ -26,7 +27,7 @@ START_SCORE = 0.35  # a sighting below this may extend a track, not begin one
 GATE = 16.0  # squared Mahalanobis distance, 2 degrees of freedom: passes 99.97 % of right pairs
 MIN_OVERLAP = 0.35  # intersection over union that keeps an identity when the place on the road is out of the gate
 MIN_RIDER_OVERLAP = 0.25  # the same of a rider whose box ends at the feet now and ended at the tyres before
-RIDERS = [user.label for user in (RoadUser.PERSON, RoadUser.BICYCLE, RoadUser.MOTORCYCLE)]
+RIDERS = {user.label for user in (RoadUser.PERSON, RoadUser.BICYCLE, RoadUser.MOTORCYCLE)}
 SIZE_SIGMA = np.array([0.35, 0.20])  # natural logarithm of width and height, frame to frame
 SIZE_MEMORY = 0.8  # weight of the past in a track's apparent size
 LOST_AFTER_S = 1.2  # a van hides a car for this long at walking distance; longer, and it is another vehicle
@@ -59,6 +60,21 @@ class LiveTrack:
     label: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scene:
+    """The sightings of one frame, and what is worked out once for all of them.
+
+    Attributes:
+        sightings: The sightings.
+        covered: Share of each box that a nearer one covers, shape (n,).
+        noise_m2: Covariance of each place on the road, what the picture's edge hides included, shape (n, 2, 2). [m²]
+    """
+
+    sightings: Sightings
+    covered: Floats
+    noise_m2: Floats
+
+
 @dataclass(slots=True, eq=False)
 class _Track:
     number: int
@@ -74,8 +90,8 @@ class _Track:
     positions_m: list[Floats] = field(default_factory=list)
     covered: list[float] = field(default_factory=list)
 
-    def remember(self, sightings: Sightings, row: int, covered: float) -> None:
-        detections = sightings.detections
+    def remember(self, scene: _Scene, row: int) -> None:
+        sightings, detections = scene.sightings, scene.sightings.detections
         self.last_seen_s = sightings.time_s
         self.seen += 1
         self.times_s.append(sightings.time_s)
@@ -83,7 +99,7 @@ class _Track:
         self.scores.append(float(detections.scores[row]))
         self.labels.append(int(detections.labels[row]))
         self.positions_m.append(sightings.positions_m[row])
-        self.covered.append(covered)
+        self.covered.append(float(scene.covered[row]))
         if len(self.times_s) > MAX_SAMPLES:
             self._thin()
 
@@ -187,20 +203,21 @@ class Tracker:
         noise[[0, 1], [0, 1]] = spread * dt**4 / 4
         noise[[2, 3], [2, 3]] = spread * dt**2
         noise[[0, 1, 2, 3], [2, 3, 0, 1]] = np.tile(spread * dt**3 / 2, 2)
-        for track in self._tracks:
-            track.state = transition @ track.state
-            track.covariance = transition @ track.covariance @ transition.T + noise
+        states = np.array([t.state for t in self._tracks]) @ transition.T
+        covariances = transition @ np.array([t.covariance for t in self._tracks]) @ transition.T + noise
+        for track, state, covariance in zip(self._tracks, states, covariances):
+            track.state, track.covariance = state, covariance
 
     def _assign(self, sightings: Sightings) -> None:
         inside = ((sightings.positions_m > self._low) & (sightings.positions_m < self._high)).all(axis=1)
         usable = sightings.on_road & inside
-        covered = _covered(sightings.detections.boxes_xyxy_px)
+        scene = _Scene(sightings, _covered(sightings.detections.boxes_xyxy_px), self._noise(sightings))
         strong = sightings.detections.scores >= START_SCORE
-        free, orphans = self._match(self._tracks, np.flatnonzero(usable & strong), sightings, covered)
-        self._match(free, np.flatnonzero(usable & ~strong), sightings, covered)
+        free, orphans = self._match(self._tracks, np.flatnonzero(usable & strong), scene)
+        self._match(free, np.flatnonzero(usable & ~strong), scene)
         for row in orphans:
             if not self._is_taken(row, sightings):
-                self._begin(sightings, row, covered)
+                self._begin(scene, row)
 
     def _is_taken(self, row: int, sightings: Sightings) -> bool:
         """Whether a sighting already belongs to a track, or shows a vehicle that has one."""
@@ -208,48 +225,41 @@ class Tracker:
         followed = np.array([t.boxes[-1] for t in self._tracks if t.last_seen_s == sightings.time_s]).reshape(-1, 4)
         return bool((_intersections(box[None], followed)[0] > DUPLICATE_OVERLAP * _areas(box[None])[0]).any())
 
-    def _match(
-        self, tracks: list[_Track], rows: Ints, sightings: Sightings, covered: Floats
-    ) -> tuple[list[_Track], list[int]]:
+    def _match(self, tracks: list[_Track], rows: Ints, scene: _Scene) -> tuple[list[_Track], list[int]]:
         """Assign sightings to tracks; returns the tracks that found none and the rows that nobody took."""
         if not tracks or not len(rows):
-            return tracks, [int(r) for r in rows]
-        distances, overlaps, sizes = self._compare(tracks, rows, sightings)
+            return tracks, rows.tolist()
+        distances, overlaps, sizes = self._compare(tracks, rows, scene)
         cost = np.minimum(distances, GATE) + sizes + 4.0 * (1.0 - overlaps)
-        rides = np.isin([t.labels[-1] for t in tracks], RIDERS)[:, None]
-        is_rider = rides & (sightings.detections.labels[rows] == RoadUser.PERSON.label)
+        rides = np.array([t.labels[-1] in RIDERS for t in tracks])[:, None]
+        is_rider = rides & (scene.sightings.detections.labels[rows] == RoadUser.PERSON.label)
         possible = (distances < GATE) | (overlaps > np.where(is_rider, MIN_RIDER_OVERLAP, MIN_OVERLAP))
-        pairs = [(i, j) for i, j in zip(*linear_sum_assignment(np.where(possible, cost, 1e6))) if possible[i, j]]
-        for i, j in pairs:
-            row = int(rows[j])
-            self._update(tracks[i], row, sightings, float(distances[i, j]))
-            tracks[i].remember(sightings, row, float(covered[row]))
-        found, taken = {i for i, _ in pairs}, {j for _, j in pairs}
-        free = [t for i, t in enumerate(tracks) if i not in found]
-        return free, [int(r) for j, r in enumerate(rows) if j not in taken]
+        takers, taken = linear_sum_assignment(np.where(possible, cost, 1e6))
+        takers, taken = takers[possible[takers, taken]], taken[possible[takers, taken]]
+        self._update([tracks[i] for i in takers], rows[taken], scene, distances[takers, taken])
+        free = [t for i, t in enumerate(tracks) if i not in takers]
+        return free, np.delete(rows, taken).tolist()
 
-    def _compare(self, tracks: list[_Track], rows: Ints, sightings: Sightings) -> tuple[Floats, Floats, Floats]:
+    def _compare(self, tracks: list[_Track], rows: Ints, scene: _Scene) -> tuple[Floats, Floats, Floats]:
         """Squared Mahalanobis distance, overlap and squared change of size of every pair, shape (tracks, rows)."""
+        sightings = scene.sightings
         states = np.array([t.state for t in tracks])
         innovation = sightings.positions_m[rows][None] - states[:, None, :2]
-        spread = np.array([t.covariance[:2, :2] for t in tracks])[:, None] + self._noise(rows, sightings)[None]
-        distances = np.einsum("ijk,ijk->ij", innovation, np.linalg.solve(spread, innovation[..., None])[..., 0])
+        spread = np.array([t.covariance[:2, :2] for t in tracks])[:, None] + scene.noise_m2[rows][None]
+        distances = np.einsum("ijk,ijkl,ijl->ij", innovation, inverse_2x2(spread), innovation)
         known = np.array([t.size_m for t in tracks])
         change = np.log(sightings.sizes_m[rows][None] / known[:, None]) / SIZE_SIGMA
         overlaps = _overlaps(self._expected_boxes(states, known), sightings.detections.boxes_xyxy_px[rows])
         return distances, overlaps, np.minimum((change**2).sum(axis=-1), GATE)
 
-    def _noise(self, rows: Ints, sightings: Sightings) -> Floats:
-        noise = np.array(sightings.covariances_m2[rows])
-        sideways, below = self._cut(sightings.detections.boxes_xyxy_px[rows])
-        hidden_m2 = np.where(sideways, (sightings.sizes_m[rows, 0] / 2) ** 2, 0.0) + below * TRUNCATED_VARIANCE_M2
-        return np.asarray(noise + hidden_m2[:, None, None] * np.eye(2))
-
-    def _cut(self, boxes: Floats) -> tuple[Bools, Bools]:
-        """Which boxes the picture's edge cuts at a side, and which at the bottom."""
+    def _noise(self, sightings: Sightings) -> Floats:
+        """Covariance of places on the road, shape (n, 2, 2): what the picture's edge cuts off may be anywhere. [m²]"""
+        boxes = sightings.detections.boxes_xyxy_px
         width, height = self._plane.camera.image_size_px
         sideways = (boxes[:, 0] < TRUNCATED_PX) | (boxes[:, 2] > width - 1 - TRUNCATED_PX)
-        return sideways, boxes[:, 3] > height - 1 - TRUNCATED_PX
+        below = boxes[:, 3] > height - 1 - TRUNCATED_PX
+        hidden_m2 = np.where(sideways, (sightings.sizes_m[:, 0] / 2) ** 2, 0.0) + below * TRUNCATED_VARIANCE_M2
+        return np.asarray(sightings.covariances_m2 + hidden_m2[:, None, None] * np.eye(2))
 
     def _expected_boxes(self, states: Floats, sizes_m: Floats) -> Floats:
         """Where the boxes of the tracks should appear, shape (n, 4); NaN off the picture's half space. [px]"""
@@ -258,24 +268,35 @@ class Tracker:
         half = extents[:, 0] / 2
         return np.column_stack([feet[:, 0] - half, feet[:, 1] - extents[:, 1], feet[:, 0] + half, feet[:, 1]])
 
-    def _update(self, track: _Track, row: int, sightings: Sightings, distance: float) -> None:
-        """Kalman update; a sighting far from the prediction counts less (its tyres are probably hidden)."""
-        noise = self._noise(np.array([row]), sightings)[0] * max(1.0, distance / 4.0)
-        gain = np.linalg.solve(track.covariance[:2, :2] + noise, track.covariance[:2]).T
-        track.state = track.state + gain @ (sightings.positions_m[row] - track.state[:2])
-        track.covariance = track.covariance - gain @ track.covariance[:2]
-        track.covariance = (track.covariance + track.covariance.T) / 2
-        if distance < GATE:
-            track.size_m = SIZE_MEMORY * track.size_m + (1 - SIZE_MEMORY) * sightings.sizes_m[row]
+    def _update(self, tracks: list[_Track], rows: Ints, scene: _Scene, distances: Floats) -> None:
+        """Kalman update of tracks with the sightings that they took.
 
-    def _begin(self, sightings: Sightings, row: int, covered: Floats) -> None:
+        A sighting far from the prediction counts less (its tyres are probably hidden).
+        """
+        if not tracks:
+            return
+        sightings = scene.sightings
+        states, before = np.array([t.state for t in tracks]), np.array([t.covariance for t in tracks])
+        noise = scene.noise_m2[rows] * np.maximum(1.0, distances / 4.0)[:, None, None]
+        gains = before[:, :, :2] @ inverse_2x2(before[:, :2, :2] + noise)
+        states += (gains @ (sightings.positions_m[rows] - states[:, :2])[..., None])[..., 0]
+        after = before - gains @ before[:, :2]
+        after = (after + np.swapaxes(after, 1, 2)) / 2
+        for track, row, state, covariance, distance in zip(tracks, rows.tolist(), states, after, distances):
+            track.state, track.covariance = state, covariance
+            if distance < GATE:
+                track.size_m = SIZE_MEMORY * track.size_m + (1 - SIZE_MEMORY) * sightings.sizes_m[row]
+            track.remember(scene, row)
+
+    def _begin(self, scene: _Scene, row: int) -> None:
+        sightings = scene.sightings
         covariance = np.zeros((4, 4))
-        covariance[:2, :2] = self._noise(np.array([row]), sightings)[0]
+        covariance[:2, :2] = scene.noise_m2[row]
         covariance[[2, 3], [2, 3]] = START_SPEED_SIGMA_MPS**2
         state = np.concatenate([sightings.positions_m[row], np.zeros(2)])
         self._numbered += 1
         track = _Track(self._numbered, state, covariance, np.array(sightings.sizes_m[row]), sightings.time_s)
-        track.remember(sightings, row, float(covered[row]))
+        track.remember(scene, row)
         self._tracks.append(track)
 
 

@@ -73,7 +73,7 @@ def test_shapes_are_kept(camera: Camera) -> None:
     pixels, by_parameters, by_points = camera.linearise(points)
     assert (pixels.shape, by_parameters.shape, by_points.shape) == ((4, 8, 2), (4, 8, 2, 11), (4, 8, 2, 3))
     assert camera.ground(pixels).shape == (4, 8, 2)
-    assert camera.ground_jacobian(pixels).shape == (4, 8, 2, 2)
+    assert camera.linearise_ground(pixels)[1].shape == (4, 8, 2, 2)
     assert camera.ground([400.0, 400.0]).shape == (2,)
 
 
@@ -89,9 +89,9 @@ def test_linearising_gives_the_projection_and_its_derivatives(camera: Camera) ->
     np.testing.assert_allclose(by_parameters, numerically(after_change, np.zeros(len(PARAMETERS)), 1e-6), atol=1e-5)
 
 
-def test_the_ground_jacobian_is_the_derivative_of_ground(camera: Camera) -> None:
+def test_the_jacobian_of_ground_is_the_derivative_of_ground(camera: Camera) -> None:
     pixels = camera.project(in_space(marks_m()))
-    np.testing.assert_allclose(camera.ground_jacobian(pixels), numerically(camera.ground, pixels, 1e-3), atol=1e-6)
+    np.testing.assert_allclose(camera.linearise_ground(pixels)[1], numerically(camera.ground, pixels, 1e-3), atol=1e-6)
 
 
 def test_undistorted_pixels_follow_a_straight_line_where_the_picture_bends_it() -> None:
@@ -112,7 +112,7 @@ def test_a_pixel_at_or_above_the_horizon_has_no_place_on_the_road() -> None:
     ground = camera.ground([[480.0, horizon_v - 5.0], [480.0, horizon_v], [480.0, horizon_v + 5.0]])
     assert np.isnan(ground[:2]).all()
     assert np.isfinite(ground[2]).all()
-    assert np.isnan(camera.ground_jacobian([480.0, horizon_v - 5.0])).all()
+    assert np.isnan(camera.linearise_ground([480.0, horizon_v - 5.0])[1]).all()
 
 
 def test_beyond_where_the_lens_turns_back_nothing_is_seen_and_nothing_is_invented() -> None:

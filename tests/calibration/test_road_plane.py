@@ -30,7 +30,7 @@ def test_position_covariance_from_pixels_agrees_with_simulation(plane: RoadPlane
 
 def test_each_axis_of_a_pixel_may_have_its_own_sigma(plane: RoadPlane) -> None:
     pixels = plane.project(marks_m())
-    jacobian = plane.camera.ground_jacobian(pixels)
+    jacobian = plane.camera.linearise_ground(pixels)[1]
     expected = jacobian @ np.diag([0.25, 4.0]) @ np.swapaxes(jacobian, -1, -2)
     np.testing.assert_allclose(plane.locate(pixels, [0.5, 2.0]).covariances_m2, expected)
 
