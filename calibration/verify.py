@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-from scipy.optimize import linear_sum_assignment
 
 from calibration.camera import Floats
 from calibration.errors import CalibrationError
+from calibration.pairing import best_pairs
 from calibration.survey import read_number, read_rows, read_text
 
 Bools = npt.NDArray[np.bool_]
@@ -594,11 +594,8 @@ def _in_their_lanes(late_s: Floats, reach_s: float, passed: Passed, readings: Re
 
 def _one_to_one(apart_s: Floats, reach_s: float) -> dict[int, int]:
     """The passage of each reading, so that the most are paired and their times fit best."""
-    far = 1e6
-    cost = np.where(apart_s <= reach_s, apart_s, far)
-    if not cost.size:
-        return {}
-    return {int(r): int(p) for r, p in zip(*linear_sum_assignment(cost)) if cost[r, p] < far}
+    rows, passages = best_pairs(apart_s, apart_s <= reach_s)
+    return dict(zip(rows.tolist(), passages.tolist()))
 
 
 def _passage(line: str, where: str) -> tuple[float, float, float, bool, float]:

@@ -45,7 +45,7 @@ class _Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, _, rest = super().resolve_command(ctx, args)
-        return name, _command(name), rest
+        return name, _command(str(name)), rest
 
 
 def _an_app(**options: Any) -> typer.Typer:
@@ -61,14 +61,16 @@ def snellius() -> None:
 
 
 def _command(name: str) -> Any:
-    """The command of a verb, or of a group of verbs."""
+    """The command of a verb, or of a group of verbs; its type is the argument parser's own affair."""
     module, holder = import_module(f"edge.cli.{MODULES.get(name, name)}"), _an_app()
     holder.callback()(snellius)
     if hasattr(module, "app"):
         holder.add_typer(module.app, name=name)
     else:
         holder.command(name=name)(getattr(module, name))
-    return getattr(get_command(holder), "commands")[name]
+    group = get_command(holder)
+    assert isinstance(group, TyperGroup)
+    return group.commands[name]
 
 
 _WrongUse = typer.BadParameter.__base__  # typer exports only this child of the error for wrong use

@@ -26,9 +26,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from scipy.optimize import linear_sum_assignment
 
 from calibration import read_site, read_survey, solve
+from calibration.pairing import best_pairs
 from calibration.units import kmh_from_mps
 from edge.assembly import Device, assembled
 from edge.broker import LoopbackBroker
@@ -134,8 +134,7 @@ def compare(passages: Sequence[Passage], truth: dict[str, Any]) -> Comparison:
                 [passage.middle_ns / 1e9 for passage in ours], [statistics.fmean(_times_s(each)) for each in real]
             )
         ).reshape(len(ours), len(real))
-        rows, columns = linear_sum_assignment(np.where(gaps_s > PAIRED_WITHIN_S, 1e6, gaps_s))
-        pairs = [(i, j) for i, j in zip(rows, columns) if gaps_s[i, j] <= PAIRED_WITHIN_S]
+        pairs = list(zip(*best_pairs(gaps_s, gaps_s <= PAIRED_WITHIN_S)))
         false += len(ours) - len(pairs)
         for i, j in pairs:
             speed, vehicle = ours[i].speed, real[j]

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from calibration.camera import inverse_2x2
+from calibration.pairing import best_pairs
 from calibration.road_plane import RoadPlane
 from edge.domain import Floats, Ints, RoadUser, Sightings, Trajectory
 
@@ -234,8 +234,7 @@ class Tracker:
         rides = np.array([t.labels[-1] in RIDERS for t in tracks])[:, None]
         is_rider = rides & (scene.sightings.detections.labels[rows] == RoadUser.PERSON.label)
         possible = (distances < GATE) | (overlaps > np.where(is_rider, MIN_RIDER_OVERLAP, MIN_OVERLAP))
-        takers, taken = linear_sum_assignment(np.where(possible, cost, 1e6))
-        takers, taken = takers[possible[takers, taken]], taken[possible[takers, taken]]
+        takers, taken = best_pairs(cost, possible)
         self._update([tracks[i] for i in takers], rows[taken], scene, distances[takers, taken])
         free = [t for i, t in enumerate(tracks) if i not in takers]
         return free, np.delete(rows, taken).tolist()

@@ -86,6 +86,14 @@ def test_using_the_detector_loads_no_torch() -> None:
     assert [name for name in loaded if name.startswith(HEAVY)] == []
 
 
+def test_the_service_loads_no_scipy_because_it_costs_a_pole_40_mib_and_half_a_second() -> None:
+    program = "import sys, edge.cli.run, edge.assembly, edge.service, edge.settings; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "edge.track.tracker" in loaded
+    assert [name for name in loaded if name.partition(".")[0] in ("scipy", "rich", "matplotlib")] == []
+
+
 def test_the_wheel_holds_all_that_a_pole_needs_and_nothing_else(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
