@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from edge.domain import Frame
 
-FRAMES_AHEAD = 4  # three frames pass between two looks; each waits in memory with its whole picture
+FEWEST_AHEAD, MOST_AHEAD = 2, 16  # while the road is empty decoding cannot keep up; it is ahead when somebody comes
+BYTES_AHEAD = 24 << 20  # of pictures that wait, when they are large
 
 
 def decoded_ahead(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
@@ -22,9 +23,10 @@ def decoded_ahead(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
     """
     pool = ThreadPoolExecutor(1, "decoder")
     try:
-        ready = deque(pool.submit(next, frames, None) for _ in range(FRAMES_AHEAD))
+        ready = deque([pool.submit(next, frames, None)])
         while (frame := ready.popleft().result()) is not None:
-            ready.append(pool.submit(next, frames, None))
+            while len(ready) < min(max(BYTES_AHEAD // frame.image_bgr.nbytes, FEWEST_AHEAD), MOST_AHEAD):
+                ready.append(pool.submit(next, frames, None))
             yield frame
     finally:
         pool.shutdown(cancel_futures=True)

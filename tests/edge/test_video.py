@@ -16,7 +16,7 @@ import pytest
 
 from edge.domain import Frame, TimeKind
 from edge.errors import BadInput
-from edge.sources.ahead import FRAMES_AHEAD, decoded_ahead
+from edge.sources.ahead import BYTES_AHEAD, FEWEST_AHEAD, MOST_AHEAD, decoded_ahead
 from edge.sources.timing import RisingStamps
 from edge.sources.video import LOOP_GAP_S, VideoFile
 from tests.support.clips import cut_off, evaluation_file, write_clip
@@ -216,23 +216,31 @@ def test_a_file_whose_time_stands_still_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------------- decoded ahead
 
 
-def numbered_frames(n: int, read: list[int]) -> Iterator[Frame]:
+def numbered_frames(n: int, read: list[int], rows: int = 1) -> Iterator[Frame]:
     for number in range(n):
         read.append(number)
-        yield Frame(number, 0.0, TimeKind.PTS, np.zeros((1, 1, 3), dtype=np.uint8))
+        yield Frame(number, 0.0, TimeKind.PTS, np.zeros((rows, 1, 3), dtype=np.uint8))
 
 
 def test_frames_decoded_ahead_are_the_same_in_the_same_order() -> None:
     assert [frame.captured_ns for frame in decoded_ahead(numbered_frames(100, []))] == list(range(100))
 
 
-def test_no_more_is_decoded_ahead_than_memory_was_planned_for() -> None:
+@pytest.mark.parametrize(
+    ("rows", "ahead"),
+    [
+        pytest.param(1, MOST_AHEAD, id="small pictures"),
+        pytest.param(BYTES_AHEAD // 3 // 5, 5, id="large pictures"),
+        pytest.param(BYTES_AHEAD, FEWEST_AHEAD, id="pictures that memory was not planned for"),
+    ],
+)
+def test_no_more_is_decoded_ahead_than_memory_was_planned_for(rows: int, ahead: int) -> None:
     read: list[int] = []
-    with closing(decoded_ahead(numbered_frames(100, read))) as frames:
+    with closing(decoded_ahead(numbered_frames(100, read, rows))) as frames:
         next(frames)
-        eventually(lambda: len(read) > FRAMES_AHEAD, 20.0)
+        eventually(lambda: len(read) > ahead, 20.0)
         time.sleep(0.2)
-    assert len(read) == FRAMES_AHEAD + 1
+    assert len(read) == ahead + 1
 
 
 def test_what_a_source_raises_comes_after_its_last_frame() -> None:
