@@ -287,7 +287,7 @@ class Reference:
             seen: Bools = np.asarray(np.isfinite(miss).all(axis=1))
             miss = np.where(seen[:, None], miss, 0.0)
             length = np.where(seen, np.hypot(*miss.T), np.inf)
-            scale = max(1.4826 * float(np.median(np.minimum(length, TOLERANCE_PX))), 0.1)
+            scale = max(1.4826 * float(middle_of(np.minimum(length, TOLERANCE_PX))), 0.1)
             weight = np.clip(1 - (length / min(4.7 * scale, TOLERANCE_PX)) ** 2, 0.0, None) ** 2
             normal = np.einsum("n,nki,nkj->ij", weight, slopes, slopes)
             if np.linalg.cond(normal) > 1e8:
@@ -353,6 +353,12 @@ def smoothed(picture: npt.NDArray[np.uint8]) -> Grey:
 def _blurred(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     return np.asarray(cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX), dtype=np.uint8)
+
+
+def middle_of(values: npt.ArrayLike) -> Floats:
+    """Median along the first axis, without the care for NaN that costs most of the time of ``np.median``."""
+    ordered = np.sort(values, axis=0)
+    return np.asarray((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
 def turned(plane: RoadPlane, rotation_rad: Floats, covariance: Floats) -> RoadPlane:

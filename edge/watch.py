@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.drift import Comparison, Grey, Reference, smoothed, turned
+from calibration.drift import Comparison, Grey, Reference, middle_of, smoothed, turned
 from calibration.road_plane import RoadPlane
 from edge.domain import Detections, Flag, Floats, Frame, Passage, Pixels, Reason
 
@@ -228,9 +228,9 @@ class CameraWatch:
     def _median(self) -> tuple[Floats, Floats, Floats]:
         """Median rotation of the last comparisons, their robust spread (3,), and the covariance of one of them."""
         rotations = np.array([sight.rotation_rad for sight in self._sights])
-        middle = np.median(rotations, axis=0)
-        spread = 1.4826 * np.median(np.abs(rotations - middle), axis=0)
-        return middle, spread, np.median([sight.covariance for sight in self._sights], axis=0)
+        middle = middle_of(rotations)
+        spread = 1.4826 * middle_of(np.abs(rotations - middle))
+        return middle, spread, middle_of([sight.covariance for sight in self._sights])
 
 
 def _within(rotation_rad: Floats, covariance: Floats) -> bool:
