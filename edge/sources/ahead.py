@@ -5,6 +5,7 @@ Order and content are those of the source, so a recording gives the same numbers
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from edge.domain import Frame
 
 FEWEST_AHEAD, MOST_AHEAD = 2, 16  # while the road is empty decoding cannot keep up; it is ahead when somebody comes
 BYTES_AHEAD = 24 << 20  # of pictures that wait, when they are large
+GIVES_WAY = 5  # niceness, which Linux keeps by thread: who is ahead can wait for who is waited for
 
 
 def decoded_ahead(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
@@ -21,7 +23,7 @@ def decoded_ahead(frames: Iterator[Frame]) -> Generator[Frame, None, None]:
     Close it (``contextlib.closing``) before the source. What the source raises is raised where its next frame would
     have come.
     """
-    pool = ThreadPoolExecutor(1, "decoder")
+    pool = ThreadPoolExecutor(1, "decoder", initializer=os.nice, initargs=(GIVES_WAY,))
     try:
         ready = deque([pool.submit(next, frames, None)])
         while (frame := ready.popleft().result()) is not None:
