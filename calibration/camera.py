@@ -115,6 +115,18 @@ class Camera:
         pixels += self.centre_px
         return pixels.reshape(*points.shape[:-1], 2)
 
+    def linearise_points(self, points_m: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """Pixels of points in space with their Jacobian.
+
+        Args:
+            points_m: Survey coordinates, shape (..., 3). [m]
+
+        Returns:
+            Pixels (..., 2), and their derivatives by the coordinates (..., 2, 3). [px/m]
+        """
+        _, _, distorted, by_seen = self._linearise_seen(points_m)
+        return distorted * self.focal_px + self.centre_px, by_seen @ self.rotation
+
     def linearise(self, points_m: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
         """Pixels of points in space with both Jacobians.
 
@@ -125,31 +137,35 @@ class Camera:
             Pixels (..., 2); their derivatives by :data:`PARAMETERS` (..., 2, 11); and by the coordinates (..., 2, 3).
             [px/m]
         """
-        points = np.asarray(points_m, dtype=np.float64)
-        seen = (points - self.position_m) @ self.rotation.T
-        depth = np.where(seen[..., 2] > MIN_DEPTH_M, seen[..., 2], np.nan)
-        x, y = seen[..., 0] / depth, seen[..., 1] / depth
-        xd, yd = self._distort(x, y)
-        lens = self._distort_jacobian(x, y) * (self.focal_px / depth)[..., None, None]
-        by_seen = np.empty((*x.shape, 2, 3))
-        by_seen[..., :2] = lens
-        by_seen[..., 2] = -(lens[..., 0] * x[..., None] + lens[..., 1] * y[..., None])
+        seen, normalised, distorted, by_seen = self._linearise_seen(points_m)
         by_points = by_seen @ self.rotation
-        radius2 = x * x + y * y
-        by_parameters = np.zeros((*x.shape, 2, len(PARAMETERS)))
-        by_parameters[..., 0, 0], by_parameters[..., 1, 0] = self.focal_px * xd, self.focal_px * yd
+        radius2 = (normalised**2).sum(axis=-1)[..., None]
+        by_parameters = np.zeros((*seen.shape[:-1], 2, len(PARAMETERS)))
+        by_parameters[..., 0] = self.focal_px * distorted
         by_parameters[..., 0, 1] = by_parameters[..., 1, 2] = 1.0
-        by_parameters[..., 0, 3], by_parameters[..., 1, 3] = self.focal_px * x * radius2, self.focal_px * y * radius2
-        by_parameters[..., 3:5] = by_parameters[..., 3:4]
-        by_parameters[..., 4] *= radius2[..., None]
+        by_parameters[..., 3] = self.focal_px * normalised * radius2
+        by_parameters[..., 4] = by_parameters[..., 3] * radius2
         for axis in range(3):  # the camera-side rotation: seen × by_seen, which np.cross computes far slower
             one, other = (axis + 1) % 3, (axis + 2) % 3
             by_parameters[..., 5 + axis] = (
                 seen[..., None, one] * by_seen[..., other] - seen[..., None, other] * by_seen[..., one]
             )
         by_parameters[..., 8:] = -by_points
-        pixels = np.stack((xd, yd), axis=-1) * self.focal_px + self.centre_px
-        return pixels, by_parameters, by_points
+        return distorted * self.focal_px + self.centre_px, by_parameters, by_points
+
+    def _linearise_seen(self, points_m: npt.ArrayLike) -> tuple[Floats, Floats, Floats, Floats]:
+        """Points in the camera's frame (..., 3), their normalised coordinates without and with the lens (..., 2).
+
+        And the derivatives of their pixels by the first, (..., 2, 3).
+        """
+        seen = (np.asarray(points_m, dtype=np.float64) - self.position_m) @ self.rotation.T
+        depth = np.where(seen[..., 2] > MIN_DEPTH_M, seen[..., 2], np.nan)
+        x, y = seen[..., 0] / depth, seen[..., 1] / depth
+        lens = self._distort_jacobian(x, y) * (self.focal_px / depth)[..., None, None]
+        by_seen = np.empty((*x.shape, 2, 3))
+        by_seen[..., :2] = lens
+        by_seen[..., 2] = -(lens[..., 0] * x[..., None] + lens[..., 1] * y[..., None])
+        return seen, np.stack((x, y), axis=-1), np.stack(self._distort(x, y), axis=-1), by_seen
 
     def ground(self, pixels: npt.ArrayLike) -> Floats:
         """Where pixels meet the road.

@@ -98,7 +98,7 @@ class _Problem:
         self.edge_taus_s = taus_s[:, None] + readout_s * ((rows + 0.5) / height - 0.5)
         self.edge_powers = self.edge_taus_s[..., None] ** np.arange(4)
 
-    def linearise(self, parameters: Floats) -> tuple[Floats, Floats, Floats]:
+    def linearise(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Standardised differences to the predicted boxes, with derivatives.
 
         Each edge of a box is made by one point of the hull, so its derivative is that point's. A box that cannot be
@@ -108,10 +108,30 @@ class _Problem:
             parameters: Shape (17,).
 
         Returns:
-            Differences (k, 4); derivatives of the prediction, in units of the noise, by the parameters (k, 4, 17) and
-            by the camera's parameters (k, 4, 11).
+            Differences (k, 4), and derivatives of the prediction by the parameters (k, 4, 17), in units of the noise.
         """
         turn, by_slope = self._heading(parameters)
+        made, places = self._makers(parameters, turn)
+        edges, by_place = (part[:, EDGES, AXES] for part in self.camera.linearise_points(places))
+        by_parameters = self._by_parameters(parameters, made, turn, by_slope, by_place)
+        boxes, shifts, extents = self._drawn(parameters, edges)
+        by_parameters += shifts[..., None] * np.tile(by_parameters[:, 2:] - by_parameters[:, :2], (1, 2, 1))
+        by_parameters[:, EDGES, OFFSETS.start + EDGES] = extents
+        by_parameters[:, EDGES, DRIFTS.start + EDGES] = extents * self.progress[:, None]
+        residuals = (self.observed - np.clip(boxes, self.low, self.high)) / self.sigmas_px
+        residuals[np.isnan(boxes)] = FAR_OFF
+        return residuals, self._in_noise(by_parameters, boxes)
+
+    def by_camera(self, parameters: Floats) -> Floats:
+        """Derivatives of the predicted boxes by the camera's parameters, in units of the noise, shape (k, 4, 11)."""
+        _, places = self._makers(parameters, self._heading(parameters)[0])
+        edges, slopes = (part[:, EDGES, AXES] for part in self.camera.linearise(places)[:2])
+        boxes, shifts, _ = self._drawn(parameters, edges)
+        slopes += shifts[..., None] * np.tile(slopes[:, 2:] - slopes[:, :2], (1, 2, 1))
+        return self._in_noise(slopes, boxes)
+
+    def _makers(self, parameters: Floats, turn: Floats) -> tuple[Floats, Floats]:
+        """The points of the hull that make the edges, on the body and on the road, shape (k, 4, 3)."""
         points = self.body.hull * np.exp(parameters[SIZE])
         middle = np.zeros((len(self.taus_s), 3))
         middle[:, 0] = self.powers @ parameters[ALONG]
@@ -122,22 +142,19 @@ class _Problem:
         places = made @ turn
         places[..., 0] += self.edge_powers @ parameters[ALONG]
         places[..., 1] += parameters[4] + parameters[5] * self.edge_taus_s
-        edges, by_camera, by_place = (part[:, EDGES, AXES] for part in self.camera.linearise(places))
-        by_parameters = self._by_parameters(parameters, made, turn, by_slope, by_place)
+        return made, places
+
+    def _drawn(self, parameters: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
+        """Boxes as the detector draws them around a hull, its shifts in widths and heights, and those, shape (k, 4)."""
         extents = np.tile(edges[:, 2:] - edges[:, :2], 2)
         shifts = self.expected + parameters[OFFSETS] + parameters[DRIFTS] * self.progress[:, None]
-        for slopes in (by_parameters, by_camera):
-            slopes += shifts[..., None] * np.tile(slopes[:, 2:] - slopes[:, :2], (1, 2, 1))
-        by_parameters[:, EDGES, OFFSETS.start + EDGES] = extents
-        by_parameters[:, EDGES, DRIFTS.start + EDGES] = extents * self.progress[:, None]
-        boxes = edges + shifts * extents
-        residuals = (self.observed - np.clip(boxes, self.low, self.high)) / self.sigmas_px
-        residuals[np.isnan(boxes)] = FAR_OFF
-        pulls_nowhere = ~((boxes > self.low) & (boxes < self.high))
-        for slopes in (by_parameters, by_camera):
-            slopes /= self.sigmas_px[..., None]
-            slopes[pulls_nowhere] = 0.0
-        return residuals, by_parameters, by_camera
+        return edges + shifts * extents, shifts, extents
+
+    def _in_noise(self, slopes: Floats, boxes: Floats) -> Floats:
+        """Derivatives in units of the noise; an edge at or beyond the picture's border pulls nowhere."""
+        slopes /= self.sigmas_px[..., None]
+        slopes[~((boxes > self.low) & (boxes < self.high))] = 0.0
+        return slopes
 
     def _heading(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Rotation of row vectors from the body to the road, and its derivative by the ratio of the two speeds."""
@@ -208,7 +225,7 @@ def fit_body(
     taus = trajectory.times_s - origin_s
     problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0, readout_s)
     mean, sigma = _prior(body, start)
-    z, (residuals, jacobian, by_camera), weights, scale = _minimise(problem, mean, sigma)
+    z, (residuals, jacobian), weights, scale = _minimise(problem, mean, sigma)
     inflation = _correlation_inflation(residuals, weights)
     weighted = jacobian * (weights / scale**2)[..., None]
     information = np.tensordot(weighted, jacobian, BOXES_AND_EDGES)
@@ -219,7 +236,9 @@ def fit_body(
         body=body,
         parameters=mean + sigma * z,
         covariance=covariance_z * np.outer(sigma, sigma),
-        covariance_calibration=_calibration_response(spreads, by_camera, sigma, weighted, information),
+        covariance_calibration=_calibration_response(
+            spreads, problem.by_camera(mean + sigma * z), sigma, weighted, information
+        ),
         residuals=residuals / scale,
         weights=weights,
         scale=scale,
@@ -228,10 +247,10 @@ def fit_body(
     )
 
 
-def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats, Floats]:
-    """Residuals (k, 4), derivatives of the prediction by the standardised parameters (k, 4, 17) and by the camera."""
-    residuals, by_parameters, by_camera = problem.linearise(mean + sigma * z)
-    return residuals, by_parameters * sigma, by_camera
+def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats]:
+    """Residuals (k, 4), and derivatives of the prediction by the standardised parameters (k, 4, 17)."""
+    residuals, by_parameters = problem.linearise(mean + sigma * z)
+    return residuals, by_parameters * sigma
 
 
 def _weigh(residuals: Floats) -> tuple[Floats, float]:
@@ -245,9 +264,7 @@ def _weigh(residuals: Floats) -> tuple[Floats, float]:
     return (nu + 1) / (nu + (residuals / scale) ** 2), scale
 
 
-def _minimise(
-    problem: _Problem, mean: Floats, sigma: Floats
-) -> tuple[Floats, tuple[Floats, Floats, Floats], Floats, float]:
+def _minimise(problem: _Problem, mean: Floats, sigma: Floats) -> tuple[Floats, tuple[Floats, Floats], Floats, float]:
     """Levenberg-Marquardt over standardised parameters, re-weighted at every step."""
     z: Floats = np.zeros(N_PARAMETERS)
     here = _linearised(problem, mean, sigma, z)
