@@ -80,6 +80,8 @@ def test_shapes_are_kept(camera: Camera) -> None:
 def test_linearising_gives_the_projection_and_its_derivatives(camera: Camera) -> None:
     points = in_space(marks_m(), 0.4)
     pixels, by_parameters, by_points = camera.linearise(points)
+    for alone, together in zip(camera.linearise_points(points), (pixels, by_points)):
+        np.testing.assert_array_equal(alone, together)
     np.testing.assert_allclose(pixels, camera.project(points), atol=1e-9)
     np.testing.assert_allclose(by_points, numerically(camera.project, points, 1e-5), atol=1e-5)
 
@@ -91,7 +93,9 @@ def test_linearising_gives_the_projection_and_its_derivatives(camera: Camera) ->
 
 def test_the_jacobian_of_ground_is_the_derivative_of_ground(camera: Camera) -> None:
     pixels = camera.project(in_space(marks_m()))
-    np.testing.assert_allclose(camera.linearise_ground(pixels)[1], numerically(camera.ground, pixels, 1e-3), atol=1e-6)
+    places, slopes = camera.linearise_ground(pixels)
+    np.testing.assert_array_equal(places, camera.ground(pixels))
+    np.testing.assert_allclose(slopes, numerically(camera.ground, pixels, 1e-3), atol=1e-6)
 
 
 def test_undistorted_pixels_follow_a_straight_line_where_the_picture_bends_it() -> None:
