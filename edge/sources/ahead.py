@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from edge.domain import Frame
 
-FEWEST_AHEAD, MOST_AHEAD = 2, 16  # while the road is empty decoding cannot keep up; it is ahead when somebody comes
+FEWEST_AHEAD, MOST_AHEAD = 2, 16  # made ready while the road is empty and the detector rests, for when somebody comes
 BYTES_AHEAD = 24 << 20  # of pictures that wait, when they are large
 GIVES_WAY = 5  # niceness, which Linux keeps by thread: who is ahead can wait for who is waited for
 
