@@ -103,6 +103,12 @@ class Mosquitto:
             self._process.wait()
             self._process = None
 
+    @property
+    def saved(self) -> bytes:
+        """What a persistent broker has on its disk."""
+        database = self.folder / "mosquitto.db"
+        return database.read_bytes() if database.exists() else b""
+
     def connections(self, client_id: str) -> int:
         """How often a client has come, since the first start."""
         log = (self.folder / "mosquitto.log").read_text(errors="replace")
