@@ -34,6 +34,7 @@ from models import Head, Model, Runtime
 ROOT = Path(__file__).resolve().parents[1]
 CLICK_PX, TAPE_M = 0.5, 0.01  # what a careful technician leaves
 SURVEYED = datetime(2026, 1, 1, tzinfo=timezone.utc)
+COCO = {"person": (0,), "bicycle": (1,), "car": (2,), "motorcycle": (3,), "bus": (5,), "truck": (7,)}
 
 
 class Recording:
@@ -191,7 +192,7 @@ def chosen_model(name: str | None, head: str | None = None) -> Model:
     model = known_model(name)
     if head is None:
         return model
-    return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=known_model(None).classes)
+    return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=COCO)
 
 
 class Looks:
