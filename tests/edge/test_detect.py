@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.detect import Look, look_at_road, open_detector, open_glance
-from edge.detect.glance import Glance, glance_px
+from edge.detect.glance import Glance, glances_px
 from edge.detect.heads import MAX_CANDIDATES, Candidates, read_classic, read_end_to_end
 from edge.detect.letterbox import GREY, Canvas, Letterbox
 from edge.detect.look import CAR_PX
@@ -496,7 +496,7 @@ def test_a_file_that_is_no_network_is_told_in_one_line(
 
 
 def test_a_network_with_another_head_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"expected an output \[1, candidates, 6\] \(end-to-end head\), got \[1, 84, 50"):
+    with pytest.raises(BadInput, match=r"expected an output \[1, candidates, 6\] \(end-to-end head\), got \[1, 10, 50"):
         NetworkDetector(OnnxNetwork(DEFAULT.file, input_px=(640, 384)), classes=COCO, head=Head.END_TO_END)
 
 
@@ -521,7 +521,7 @@ def test_a_damaged_file_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
 
-    with pytest.raises(BadInput, match="expected sha256 213192896205"):
+    with pytest.raises(BadInput, match=f"expected sha256 {DEFAULT.sha256[:12]}"):
         open_detector(replace(DEFAULT, file=damaged))
 
 
@@ -563,6 +563,25 @@ def test_a_glance_holds_what_it_is_for_and_stays_on_the_road() -> None:
     assert corner[3] == 540
     assert corner[2] - corner[0] == part[2] - part[0]
     assert glance.part(np.array([10.0, 70.0, 950.0, 530.0])) is None
+
+
+def test_what_is_too_large_for_the_small_glance_is_seen_in_the_larger_one(street: dict[int, Any]) -> None:
+    frame = a_frame(street[40])
+    whole = open_detector(DEFAULT, look=ROAD).detect(frame)
+    glance = open_glance(DEFAULT, ROAD)
+    assert glance is not None
+    car = whole.boxes_xyxy_px[0]
+    small = glance.part(car)
+    large = glance.part(car + np.array([-500.0, 0.0, 0.0, 0.0]))  # from 100 px or so to the car, at 550
+    assert small is not None
+    assert large is not None
+    assert small[2] - small[0] == 480
+    assert large[2] - large[0] == 720
+
+    found = glance.detect(frame, large, Detections.none(), UNCHANGED)
+
+    assert found is not None
+    assert max(iou(car, box) for box in found.boxes_xyxy_px) > 0.85
 
 
 @pytest.fixture(scope="module")
@@ -621,13 +640,13 @@ def test_a_network_of_one_size_takes_no_glances() -> None:
 @pytest.mark.parametrize(
     ("look_px", "expected_px"),
     [
-        pytest.param((640, 448), (320, 224), id="half of each side"),
-        pytest.param((416, 256), (320, 192), id="no smaller than a network sees well"),
-        pytest.param((352, 192), None, id="not worth it"),
-        pytest.param((256, 512), (256, 256), id="no larger than the look"),
+        pytest.param((640, 448), [(320, 224), (480, 352)], id="half and three quarters of each side"),
+        pytest.param((416, 256), [(320, 192)], id="no smaller than a network sees well"),
+        pytest.param((352, 192), [], id="not worth it"),
+        pytest.param((256, 512), [(256, 256), (256, 384)], id="no larger than the look"),
     ],
 )
-def test_a_glance_has_half_of_each_side_within_limits(
-    look_px: tuple[int, int], expected_px: tuple[int, int] | None
+def test_glances_have_half_or_more_of_each_side_within_limits(
+    look_px: tuple[int, int], expected_px: list[tuple[int, int]]
 ) -> None:
-    assert glance_px(Look((0, 60, 960, 540), look_px), 32) == expected_px
+    assert glances_px(Look((0, 60, 960, 540), look_px), 32) == expected_px
