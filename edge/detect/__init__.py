@@ -66,22 +66,21 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
 
 
 def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
-    """Load a model at smaller inputs, to look at parts of the picture; None when that cannot be, or is not worth it.
+    """Load a model at a smaller input, to look at parts of the picture; None when that cannot be, or is not worth it.
 
     Args:
         model: One that :func:`open_detector` has loaded, and so verified.
         look: How that looks at the whole road.
         threads: Processor threads that a frame may use.
     """
-    from edge.detect.glance import Glance, glances_px
+    from edge.detect.glance import Glance, glance_px
     from edge.detect.network import NetworkDetector
 
-    sizes_px = [] if model.stride is None else glances_px(look, model.stride)
-    if not sizes_px:
+    input_px = None if model.stride is None else glance_px(look, model.stride)
+    if input_px is None:
         return None
-    networks = [network_of(model, model.file, threads=threads, input_px=size_px) for size_px in sizes_px]
-    head = model.head or Head.CLASSIC
-    return Glance(look, [NetworkDetector(network, classes=_road_users(model), head=head) for network in networks])
+    network = network_of(model, model.file, threads=threads, input_px=input_px)
+    return Glance(look, NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC))
 
 
 def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:

@@ -7,7 +7,6 @@ same weights at the same scale on a small input around it. What was seen elsewhe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from edge.detect.look import Look, in_steps
 from edge.domain import Bools, Detections, Floats, Frame, Ints, Region
 
-SHARES = 0.5, 0.75  # of each side of the whole look; what other ones change: docs/performance.md
+SHARE = 0.5  # of each side of the whole look; what smaller and larger ones change: docs/performance.md
 LEAST_PX = 320, 192  # width and height: a network sees worse what fills its input
 MOST = 0.75  # of the pixels of the look
 CHANGED = 4  # points: fewer are no road user's
@@ -41,13 +40,14 @@ class Glance:
 
     Args:
         look: How the whole road is looked at.
-        detectors: The same network at smaller inputs, the smallest first.
+        detector: The same network at a smaller input.
     """
 
-    def __init__(self, look: Look, detectors: Sequence[PartDetector]) -> None:
+    def __init__(self, look: Look, detector: PartDetector) -> None:
         self._whole_px = look.region_px
         self._scale = look.scale
-        self._detectors = {_sides(detector.input_px, 1 / look.scale): detector for detector in detectors}
+        self._detector = detector
+        self._size_px = [round(side / look.scale) for side in detector.input_px]
 
     def part(self, needed_xyxy_px: Floats) -> Region | None:
         """The part of the frame that a glance at some box would take in; None when it takes a look at the whole road.
@@ -57,12 +57,12 @@ class Glance:
         """
         x0, y0, x1, y1 = self._whole_px
         left, top, right, bottom = np.clip(needed_xyxy_px, [x0, y0, x0, y0], [x1, y1, x1, y1])
-        for width, height in self._detectors:
-            if right - left <= width <= x1 - x0 and bottom - top <= height <= y1 - y0:
-                first_column = min(max(round((left + right - width) / 2), x0), x1 - width)
-                first_row = min(max(round((top + bottom - height) / 2), y0), y1 - height)
-                return first_column, first_row, first_column + width, first_row + height
-        return None
+        width, height = self._size_px
+        if not (right - left <= width <= x1 - x0 and bottom - top <= height <= y1 - y0):
+            return None
+        first_column = min(max(round((left + right - width) / 2), x0), x1 - width)
+        first_row = min(max(round((top + bottom - height) / 2), y0), y1 - height)
+        return first_column, first_row, first_column + width, first_row + height
 
     def detect(self, frame: Frame, part_px: Region, before: Detections, changed_px: Floats) -> Detections | None:
         """Road users in the frame: those in the part as they are now, and the others as they were.
@@ -76,9 +76,8 @@ class Glance:
         Returns:
             None when somebody stands where it has changed and goes on beyond the part: one must look at more.
         """
-        detector = self._detectors[part_px[2] - part_px[0], part_px[3] - part_px[1]]
-        detector.look_at(part_px)
-        found = detector.detect(frame)
+        self._detector.look_at(part_px)
+        found = self._detector.detect(frame)
         part, whole, margin_px = np.array(part_px), np.array(self._whole_px), CUT_PX / self._scale
         low_px = np.where(part[:2] == whole[:2], -np.inf, part[:2] + margin_px)  # a whole box begins beyond it
         high_px = np.where(part[2:] == whole[2:], np.inf, part[2:] - margin_px)
@@ -93,18 +92,11 @@ class Glance:
         )
 
 
-def glances_px(look: Look, stride: int) -> list[tuple[int, int]]:
-    """Widths and heights of the inputs for glances, rising; none that is hardly smaller than that of the look. [px]"""
-    sizes = {
-        tuple(in_steps(max(share * side, min(least, side)), stride) for side, least in zip(look.input_px, LEAST_PX))
-        for share in SHARES
-    }
-    return sorted((width, height) for width, height in sizes if width * height <= MOST * math.prod(look.input_px))
-
-
-def _sides(size_px: tuple[int, int], factor: float) -> tuple[int, int]:
-    width, height = size_px
-    return round(factor * width), round(factor * height)
+def glance_px(look: Look, stride: int) -> tuple[int, int] | None:
+    """Width and height of the input for glances; None when it is hardly smaller than that of the look. [px]"""
+    sides = (max(SHARE * side, min(least, side)) for side, least in zip(look.input_px, LEAST_PX))
+    width, height = (in_steps(side, stride) for side in sides)
+    return (width, height) if width * height <= MOST * math.prod(look.input_px) else None
 
 
 def _inside(boxes_xyxy_px: Floats, low_px: Floats, high_px: Floats) -> Bools:

@@ -331,7 +331,7 @@ def test_one_who_drives_alone_is_glanced_at_and_measured_alike() -> None:
     roads = [PaintedRoad(a_road(TRAFFIC[1], lasts_s=8.0, rate_hz=20.0)) for _ in range(2)]
     whole = measured(roads[0], sparing=True)
     small = PaintedPart(roads[1])
-    glance = Glance(Look((0, 0, 960, 540), (960, 540)), [small])
+    glance = Glance(Look((0, 0, 960, 540), (960, 540)), small)
     pipeline = measuring_pipeline(demo_calibration(), roads[1], has_gate=True, has_cadence=True, glance=glance)
     passages = [passage for frame in roads[1].frames() for passage in pipeline.step(frame)] + pipeline.finish()
     assert passages == whole
@@ -344,7 +344,7 @@ def test_one_who_drives_alone_is_glanced_at_and_measured_alike() -> None:
 def test_who_comes_while_another_is_glanced_at_is_seen_at_once() -> None:
     road = PaintedRoad(a_road(*TRAFFIC[:2], lasts_s=9.0, rate_hz=20.0))
     small = PaintedPart(road)
-    glance = Glance(Look((0, 0, 960, 540), (960, 540)), [small])
+    glance = Glance(Look((0, 0, 960, 540), (960, 540)), small)
     pipeline = measuring_pipeline(demo_calibration(), road, has_gate=True, has_cadence=True, glance=glance)
     passages = [passage for frame in road.frames() for passage in pipeline.step(frame)] + pipeline.finish()
     assert [passage.direction for passage in passages] == [vehicle.direction for vehicle in TRAFFIC[:2]]
