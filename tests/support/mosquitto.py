@@ -61,6 +61,7 @@ class Mosquitto:
                 f"persistence_location {folder}/",
                 "autosave_on_changes true",
                 "autosave_interval 1",
+                "max_queued_messages 0",  # of a platform that is away: as many as come
             ]
             if persistent
             else ["persistence false"]
@@ -221,6 +222,18 @@ class Subscriber:
         if message.properties is not None:
             properties = message.properties.json()  # type: ignore[no-untyped-call]
         self.messages.append(Heard(message.topic, bytes(message.payload), message.retain, message.qos, properties))
+
+
+@contextmanager
+def broker_away(folder: Path, topic: str) -> Iterator[tuple[Mosquitto, Subscriber]]:
+    """A broker that is down and knows the platform: ``start()`` it, and whoever is back first, nothing passes it by.
+
+    A broker without a memory gives nobody what came before somebody subscribed, and a device may be quicker to connect.
+    """
+    with Mosquitto(folder, persistent=True) as broker, Subscriber(broker.port, topic) as platform:
+        eventually(lambda: topic.encode() in broker.saved, what="the subscription is on the disk")
+        broker.kill()
+        yield broker, platform
 
 
 @contextmanager

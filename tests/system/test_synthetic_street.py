@@ -23,7 +23,7 @@ from edge.settings import LabSettings, PrivacySettings, Settings
 from edge.sources.synthetic import ScriptedVehicle, SyntheticRoad
 from edge.trend import BLOCK, Trend
 from tests.support.builders import a_passage
-from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.mosquitto import Mosquitto, Subscriber, broker_away, eventually
 from tests.support.simulated import recorded, settings_of
 from tests.support.street import LONG_AGO, MADE, a_road, a_vehicle, demo_calibration
 
@@ -172,14 +172,8 @@ def test_a_stop_releases_nothing_early_and_the_next_start_goes_on_counting(
 
 
 def test_windows_measured_without_a_broker_arrive_when_it_is_back(tmp_path: Path) -> None:
-    """The device may be quicker to come back than the platform: the broker knows the platform's lasting session."""
     road = _street(_traffic(18, every_s=5.0))
-    with (
-        Mosquitto(tmp_path / "broker", persistent=True) as broker,
-        Subscriber(broker.port, "snellius-lab/#") as platform,
-    ):
-        eventually(lambda: b"snellius-lab/#" in broker.saved, what="the subscription is on the disk")
-        broker.kill()
+    with broker_away(tmp_path / "broker", "snellius-lab/#") as (broker, platform):
         back = threading.Timer(5.0, broker.start)
         back.start()
         settings = settings_of(tmp_path, broker.url, lab=LabSettings(enabled=True, k=1, slot_s=10))

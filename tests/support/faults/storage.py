@@ -16,7 +16,7 @@ from tests.support.disks import Card, memory_disk, why_no_mounts
 from tests.support.faults.broker import fill, impatient
 from tests.support.faults.outcome import PATIENCE_S, Outcome
 from tests.support.faults.traffic import cars, directions, utc_s
-from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.mosquitto import Mosquitto, Subscriber, broker_away, eventually
 from tests.support.received import Received, all_well, told
 from tests.support.simulated import SimulatedClock, SimulatedStreet, a_device
 
@@ -38,7 +38,7 @@ def disk_full(folder: Path, *, hours: float = 24.0, is_real: bool = True) -> Out
     has_disk = is_real and reason is None
     street = SimulatedStreet(iter(traffic), clock, until_s=hours * 3600)
     with ExitStack() as stack:
-        broker = Mosquitto(folder / "broker")
+        broker, platform = stack.enter_context(broker_away(folder / "broker", "snellius-lab/#"))
         place = folder / "disk"
         if has_disk:
             stack.enter_context(memory_disk(place, DISK_BYTES))
@@ -57,22 +57,21 @@ def disk_full(folder: Path, *, hours: float = 24.0, is_real: bool = True) -> Out
         )
         device.publisher._records_per_s = 1e6
         stack.enter_context(impatient())
-        platforms: list[Subscriber] = []
+        is_back: list[bool] = []
         free_b: list[int] = []
 
         def look(at_s: float, stop: threading.Event) -> None:
             if has_disk and at_s >= FULL_AFTER_H * 3600 and not free_b:
                 free_b.append(_fill_up(place))
-            if at_s >= hours * 3600 - 60 and not platforms:
-                stack.enter_context(broker)
-                platforms.append(stack.enter_context(Subscriber(broker.port, "snellius-lab/#")))
-                told(platforms[0], "outbox_full", within_s=PATIENCE_S)
+            if at_s >= hours * 3600 - 60 and not is_back:
+                broker.start()
+                is_back.append(True)
+                told(platform, "outbox_full", within_s=PATIENCE_S)
 
         run(look)
         joined = device.outbox.given_way
         eventually(lambda: device.outbox.inventory().waiting == 0, PATIENCE_S)
         began_s = time.monotonic()
-        (platform,) = platforms
         eventually(lambda: Received(platform).vehicles() >= len(traffic), PATIENCE_S, "every vehicle")
         received = Received(platform)
         healthy_s = time.monotonic() - began_s

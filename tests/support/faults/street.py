@@ -15,7 +15,7 @@ from tests.support.faults.broker import a_publisher, impatient
 from tests.support.faults.outcome import PATIENCE_S, Outcome, memory_mb
 from tests.support.faults.traffic import cars, utc_s
 from tests.support.kills import a_week_of_kills
-from tests.support.mosquitto import Mosquitto, Subscriber, eventually
+from tests.support.mosquitto import Mosquitto, Subscriber, broker_away, eventually
 from tests.support.received import Received
 from tests.support.simulated import SimulatedClock, SimulatedStreet, a_device
 
@@ -60,10 +60,10 @@ def clock_steps(folder: Path) -> Outcome:
     clock = SimulatedClock(begin_utc_ns=utc_ns("2024-01-01T00:00:00Z"), is_set=False)
     traffic = cars(2.0)
     steps = ((set_s, true_ns), (2400, true_ns + 3600 * S), (4200, true_ns), (6000, true_ns - S))
-    platforms: list[Subscriber] = []
+    is_back: list[bool] = []
     with ExitStack() as stack:
         stack.enter_context(impatient())
-        broker = Mosquitto(folder / "broker")
+        broker, platform = stack.enter_context(broker_away(folder / "broker", "snellius-lab/#"))
         street = SimulatedStreet(iter(traffic), clock, until_s=7200)
         device, run = stack.enter_context(
             a_device(folder, street, clock, url=broker.url, lab_slot_s=60, drain_s=PATIENCE_S)
@@ -74,13 +74,12 @@ def clock_steps(folder: Path) -> Outcome:
             for from_s, ahead_ns in steps:
                 if at_s >= from_s:
                     clock.is_set, clock.ahead_ns = True, ahead_ns
-            if at_s >= network_s and not platforms:
-                stack.enter_context(broker)
-                platforms.append(stack.enter_context(Subscriber(broker.port, "snellius-lab/#")))
-                eventually(lambda: Received(platforms[0]).state == "ready", PATIENCE_S, "status ready")
+            if at_s >= network_s and not is_back:
+                broker.start()
+                is_back.append(True)
+                eventually(lambda: Received(platform).state == "ready", PATIENCE_S, "status ready")
 
         run(look)
-        (platform,) = platforms
         eventually(lambda: Received(platform).vehicles() >= len(traffic), PATIENCE_S, "every vehicle")
         received = Received(platform)
     ready_s = min(utc_s(each["since"]) for each in received.statuses if each["state"] == "ready")
