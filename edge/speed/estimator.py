@@ -100,15 +100,8 @@ class Estimator:
         position = _theil_sen(chosen.times_s, along)
         origin_s = float(chosen.times_s[0] + chosen.times_s[-1]) / 2
         start = np.array([position[0] + position[1] * origin_s, position[1], np.median(across)])
-        bodies = _bodies_for(votes, abs(start[1]))
-        fits = [
-            (
-                fit_body(self._plane.camera, self._spreads, body, chosen, origin_s, start, self._readout_s),
-                np.log(belief),
-            )
-            for body, belief in bodies.items()
-        ]
-        return max(fits, key=lambda pair: pair[0].log_evidence + pair[1])[0], origin_s
+        beliefs = _bodies_for(votes, abs(start[1]))
+        return fit_body(self._plane.camera, self._spreads, beliefs, chosen, origin_s, start, self._readout_s), origin_s
 
     def _judge(self, chosen: Trajectory, fit: BodyFit, origin_s: float) -> Path:
         """The fitted path with its covariance, and what is wrong with it."""

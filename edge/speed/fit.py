@@ -9,7 +9,9 @@ contributes only the edges that can be seen.
 
 Box errors are not independent from frame to frame. Their lag-one correlation is estimated from the residuals and the
 information of the boxes divided by (1 + r) / (1 - r), the variance inflation of the mean of a first-order
-autoregressive process (Box, Jenkins & Reinsel, Time Series Analysis, ch. 2).
+autoregressive process (Box, Jenkins & Reinsel, Time Series Analysis, ch. 2). A fit that takes boxes for independent
+follows slow errors as if the vehicle moved so; when their correlation is known, the vehicle is fitted once more with
+the information that they really have beside that of the priors (generalised least squares in two steps).
 """
 
 from __future__ import annotations
@@ -56,31 +58,28 @@ class BodyFit:
         parameters: Shape (17,), in the order of the slices above.
         covariance: From the boxes, correlation in time included, shape (17, 17).
         covariance_calibration: Response to the calibration's uncertainty, shape (17, 17).
-        residuals: Standardised differences, observed minus predicted, shape (k, 4).
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
-        scale: Spread of the residuals in units of the assumed noise.
+        scale: Spread of the residuals in units of the assumed noise, where the body follows the boxes most closely.
         inflation: How many neighbouring boxes tell as much as one would if they erred independently.
-        log_evidence: Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies.
     """
 
     body: Body
     parameters: Floats
     covariance: Floats
     covariance_calibration: Floats
-    residuals: Floats
     weights: Floats
     scale: float
     inflation: float
-    log_evidence: float
 
 
 class _Problem:
-    """Boxes of one trajectory and everything needed to predict them."""
+    """Boxes of one trajectory, everything needed to predict them, and what is believed before they are seen."""
 
     def __init__(
-        self, camera: Camera, body: Body, trajectory: Trajectory, taus_s: Floats, forward: float, readout_s: float
+        self, camera: Camera, body: Body, trajectory: Trajectory, taus_s: Floats, start: Floats, readout_s: float
     ) -> None:
-        self.camera, self.body, self.taus_s, self.forward = camera, body, taus_s, forward
+        self.camera, self.body, self.taus_s, self.forward = camera, body, taus_s, 1.0 if start[1] > 0 else -1.0
+        self.mean, self.sigma = _prior(body, start)
         self.observed = trajectory.boxes_xyxy_px
         width, height = camera.image_size_px
         self.low = np.array([-0.5, -0.5, -0.5, -0.5])
@@ -202,18 +201,18 @@ def _prior(body: Body, start: Floats) -> tuple[Floats, Floats]:
 def fit_body(
     camera: Camera,
     spreads: Floats,
-    body: Body,
+    beliefs: dict[Body, float],
     trajectory: Trajectory,
     origin_s: float,
     start: Floats,
     readout_s: float = 0.0,
 ) -> BodyFit:
-    """Fit path, size and edge offsets of one kind of body to all boxes of a trajectory.
+    """Fit path, size and edge offsets of the most credible kind of body to all boxes of a trajectory.
 
     Args:
         camera: The camera in the frame of the axis.
         spreads: Principal axes of the camera's uncertainty (one standard deviation), shape (axes, 11).
-        body: Kind of body to fit.
+        beliefs: Kinds of body that it may be, and how probable each is before the fit.
         trajectory: Boxes, at least 3.
         origin_s: Instant at which the path's cubic counts from zero. [s]
         start: First guess: position and speed along the axis, offset from it, shape (3,). [m, m/s, m]
@@ -222,35 +221,63 @@ def fit_body(
     Returns:
         The fit with its covariance.
     """
-    taus = trajectory.times_s - origin_s
-    problem = _Problem(camera, body, trajectory, taus, 1.0 if start[1] > 0 else -1.0, readout_s)
-    mean, sigma = _prior(body, start)
-    z, (residuals, jacobian), weights, scale = _minimise(problem, mean, sigma)
-    inflation = _correlation_inflation(residuals, weights)
-    weighted = jacobian * (weights / scale**2)[..., None]
-    information = np.tensordot(weighted, jacobian, BOXES_AND_EDGES)
-    covariance_z = np.linalg.inv(information / inflation + np.eye(N_PARAMETERS))
-    cost = (DEGREES_OF_FREEDOM + 1) * np.log1p((residuals / scale) ** 2 / DEGREES_OF_FREEDOM) + 2 * np.log(scale)
-    log_evidence = -0.5 * (cost.sum() / inflation + z @ z - np.linalg.slogdet(covariance_z)[1])
+    drafts = []
+    for body, belief in beliefs.items():
+        problem = _Problem(camera, body, trajectory, trajectory.times_s - origin_s, start, readout_s)
+        draft = _minimise(problem, np.zeros(N_PARAMETERS), inflation=1.0)
+        inflation = _correlation_inflation(draft.residuals, draft.weights)
+        drafts.append((_log_evidence(draft, inflation) + np.log(belief), problem, draft, inflation))
+    _, problem, draft, inflation = max(drafts, key=lambda each: each[0])
+    best = _minimise(problem, draft.z, inflation)
+    parameters = problem.mean + problem.sigma * best.z
     return BodyFit(
-        body=body,
-        parameters=mean + sigma * z,
-        covariance=covariance_z * np.outer(sigma, sigma),
-        covariance_calibration=_calibration_response(
-            spreads, problem.by_camera(mean + sigma * z), sigma, weighted, information
-        ),
-        residuals=residuals / scale,
-        weights=weights,
-        scale=scale,
+        body=problem.body,
+        parameters=parameters,
+        covariance=np.linalg.inv(best.information(inflation)) * np.outer(problem.sigma, problem.sigma),
+        covariance_calibration=_calibration_response(problem, best, inflation, spreads),
+        weights=best.weights,
+        scale=draft.scale,
         inflation=inflation,
-        log_evidence=float(log_evidence),
     )
 
 
-def _linearised(problem: _Problem, mean: Floats, sigma: Floats, z: Floats) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Minimum:
+    """The most probable parameters.
+
+    Attributes:
+        z: How many standard deviations of the prior they are from its mean, shape (17,).
+        residuals: Standardised differences, observed minus predicted, shape (k, 4).
+        by_z: Derivatives of the prediction, shape (k, 4, 17).
+        weights: Robust weights, shape (k, 4).
+        scale: Spread of the residuals in units of the assumed noise.
+    """
+
+    z: Floats
+    residuals: Floats
+    by_z: Floats
+    weights: Floats
+    scale: float
+
+    def pulls(self, inflation: float) -> Floats:
+        """How much a residual of each edge pulls at z, shape (k, 4, 17)."""
+        return self.by_z * (self.weights / (self.scale**2 * inflation))[..., None]
+
+    def information(self, inflation: float) -> Floats:
+        """What boxes and priors know about z, shape (17, 17)."""
+        return np.asarray(np.tensordot(self.pulls(inflation), self.by_z, BOXES_AND_EDGES) + np.eye(N_PARAMETERS))
+
+
+def _log_evidence(at: _Minimum, inflation: float) -> float:
+    """Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies."""
+    cost = _cost(at.residuals, at.scale, at.z, inflation) + at.residuals.size * 2 * np.log(at.scale) / inflation
+    return float(-0.5 * (cost + np.linalg.slogdet(at.information(inflation))[1]))
+
+
+def _linearised(problem: _Problem, z: Floats) -> tuple[Floats, Floats]:
     """Residuals (k, 4), and derivatives of the prediction by the standardised parameters (k, 4, 17)."""
-    residuals, by_parameters = problem.linearise(mean + sigma * z)
-    return residuals, by_parameters * sigma
+    residuals, by_parameters = problem.linearise(problem.mean + problem.sigma * z)
+    return residuals, by_parameters * problem.sigma
 
 
 def _weigh(residuals: Floats) -> tuple[Floats, float]:
@@ -264,37 +291,40 @@ def _weigh(residuals: Floats) -> tuple[Floats, float]:
     return (nu + 1) / (nu + (residuals / scale) ** 2), scale
 
 
-def _minimise(problem: _Problem, mean: Floats, sigma: Floats) -> tuple[Floats, tuple[Floats, Floats], Floats, float]:
-    """Levenberg-Marquardt over standardised parameters, re-weighted at every step."""
-    z: Floats = np.zeros(N_PARAMETERS)
-    here = _linearised(problem, mean, sigma, z)
+def _minimise(problem: _Problem, z: Floats, inflation: float) -> _Minimum:
+    """Levenberg-Marquardt over standardised parameters, re-weighted at every step.
+
+    Args:
+        problem: Boxes and priors.
+        z: Where to begin, shape (17,).
+        inflation: By which the information of the boxes is divided.
+    """
     damping = 1e-3
-    weights, scale = _weigh(here[0])
-    cost = _cost(here[0], scale, z)
+    residuals, by_z = _linearised(problem, z)
+    here = _Minimum(z, residuals, by_z, *_weigh(residuals))
+    cost = _cost(residuals, here.scale, z, inflation)
     for _ in range(STEPS):
-        weighted = here[1] * (weights / scale**2)[..., None]
-        information = np.tensordot(weighted, here[1], BOXES_AND_EDGES) + np.eye(N_PARAMETERS)
-        gradient = np.tensordot(weighted, here[0], BOXES_AND_EDGES) - z
+        information = here.information(inflation)
+        gradient = np.tensordot(here.pulls(inflation), here.residuals, BOXES_AND_EDGES) - here.z
         step = np.linalg.solve(information + damping * np.diag(np.diag(information)), gradient)
-        there = _linearised(problem, mean, sigma, z + step)
-        new_cost = _cost(there[0], scale, z + step)
-        if new_cost > cost:
+        z = here.z + step
+        residuals, by_z = _linearised(problem, z)
+        if _cost(residuals, here.scale, z, inflation) > cost:
             damping *= 10
             if damping > 1e6:
                 break
             continue
-        done = np.sqrt(step @ information @ step) < CONVERGED * np.sqrt(N_PARAMETERS)
-        z, here, damping = z + step, there, damping / 5
-        weights, scale = _weigh(here[0])
-        cost = _cost(here[0], scale, z)
-        if done:
+        damping /= 5
+        here = _Minimum(z, residuals, by_z, *_weigh(residuals))
+        cost = _cost(residuals, here.scale, z, inflation)
+        if np.sqrt(step @ information @ step) < CONVERGED * np.sqrt(N_PARAMETERS):
             break
-    return z, here, weights, scale
+    return here
 
 
-def _cost(residuals: Floats, scale: float, z: Floats) -> float:
+def _cost(residuals: Floats, scale: float, z: Floats, inflation: float) -> float:
     nu = DEGREES_OF_FREEDOM
-    return float(((nu + 1) * np.log1p((residuals / scale) ** 2 / nu)).sum() + z @ z)
+    return float(((nu + 1) * np.log1p((residuals / scale) ** 2 / nu)).sum() / inflation + z @ z)
 
 
 def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
@@ -316,10 +346,9 @@ def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
     return (1 + r) / (1 - r)
 
 
-def _calibration_response(
-    spreads: Floats, by_camera: Floats, sigma: Floats, weighted: Floats, information: Floats
-) -> Floats:
+def _calibration_response(problem: _Problem, at: _Minimum, inflation: float, spreads: Floats) -> Floats:
     """Covariance of the parameters from the camera's, by the implicit function theorem at the minimum."""
-    pull = np.einsum("kij,kic,ac->aj", weighted, by_camera, spreads, optimize=True)
-    shifts = sigma * np.linalg.solve(information + np.eye(N_PARAMETERS), pull.T).T
+    by_camera = problem.by_camera(problem.mean + problem.sigma * at.z)
+    pull = np.einsum("kij,kic,ac->aj", at.pulls(inflation), by_camera, spreads, optimize=True)
+    shifts = problem.sigma * np.linalg.solve(at.information(inflation), pull.T).T
     return np.asarray(shifts.T @ shifts)
