@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.camera import Camera
-from edge.domain import Floats, Trajectory
+from edge.domain import Bools, Floats, Trajectory
 from edge.speed.bodies import Body
 
 # Parameters: cubic along the axis (4), offset from the axis and its rate (2), log size (3), edge offsets beyond those
@@ -114,7 +114,7 @@ class _Problem:
         edges, by_place = (part[:, EDGES, AXES] for part in self.camera.linearise_points(places))
         by_parameters = self._by_parameters(parameters, made, turn, by_slope, by_place)
         boxes, shifts, extents = self._drawn(parameters, edges)
-        by_parameters += shifts[..., None] * np.tile(by_parameters[:, 2:] - by_parameters[:, :2], (1, 2, 1))
+        by_parameters += shifts[..., None] * self._by_extents(by_parameters, edges)
         by_parameters[:, EDGES, OFFSETS.start + EDGES] = extents
         by_parameters[:, EDGES, DRIFTS.start + EDGES] = extents * self.progress[:, None]
         residuals = (self.observed - np.clip(boxes, self.low, self.high)) / self.sigmas_px
@@ -126,7 +126,7 @@ class _Problem:
         _, places = self._makers(parameters, self._heading(parameters)[0])
         edges, slopes = (part[:, EDGES, AXES] for part in self.camera.linearise(places)[:2])
         boxes, shifts, _ = self._drawn(parameters, edges)
-        slopes += shifts[..., None] * np.tile(slopes[:, 2:] - slopes[:, :2], (1, 2, 1))
+        slopes += shifts[..., None] * self._by_extents(slopes, edges)
         return self._in_noise(slopes, boxes)
 
     def _makers(self, parameters: Floats, turn: Floats) -> tuple[Floats, Floats]:
@@ -144,16 +144,28 @@ class _Problem:
         return made, places
 
     def _drawn(self, parameters: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
-        """Boxes as the detector draws them around a hull, its shifts in widths and heights, and those, shape (k, 4)."""
-        extents = np.tile(edges[:, 2:] - edges[:, :2], 2)
+        """Boxes as the detector draws them around a hull, its shifts in widths and heights, and those, shape (k, 4).
+
+        Widths and heights are those of the part in the picture: of the rest the detector knows nothing.
+        """
+        seen = np.clip(edges, self.low, self.high)
+        extents = np.tile(seen[:, 2:] - seen[:, :2], 2)
         shifts = self.expected + parameters[OFFSETS] + parameters[DRIFTS] * self.progress[:, None]
         return edges + shifts * extents, shifts, extents
+
+    def _by_extents(self, slopes: Floats, edges: Floats) -> Floats:
+        """Derivatives of the widths and heights in the picture from those of the edges, each like ``slopes``."""
+        seen = np.where(self._is_inside(edges)[..., None], slopes, 0.0)
+        return np.tile(seen[:, 2:] - seen[:, :2], (1, 2, 1))
 
     def _in_noise(self, slopes: Floats, boxes: Floats) -> Floats:
         """Derivatives in units of the noise; an edge at or beyond the picture's border pulls nowhere."""
         slopes /= self.sigmas_px[..., None]
-        slopes[~((boxes > self.low) & (boxes < self.high))] = 0.0
+        slopes[~self._is_inside(boxes)] = 0.0
         return slopes
+
+    def _is_inside(self, edges: Floats) -> Bools:
+        return np.asarray((edges > self.low) & (edges < self.high))
 
     def _heading(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Rotation of row vectors from the body to the road, and its derivative by the ratio of the two speeds."""
