@@ -285,6 +285,26 @@ def test_boxes_that_tremble_are_measured_and_boxes_that_wander_as_far_are_refuse
     assert measured["wander"] <= 4
 
 
+@pytest.mark.parametrize("camera", [OBLIQUE, ALONG], ids=["oblique", "along the street"])
+def test_slow_errors_of_boxes_are_not_taken_for_motion(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside an estimate that believes that boxes err independently, on the same boxes."""
+    plane = known_plane(camera)
+
+    def errors_kmh() -> Floats:
+        errors = []
+        for number in range(30):
+            rng = np.random.default_rng([45, number])
+            drive, solid = Drive(rng.uniform(25, 55) / 3.6), some_solid(rng)
+            noise = Noise(white=0.01, slow=0.03)
+            passage = passed(plane, a_trajectory(plane, solid, drive, noise=noise, rate_hz=20.0, rng=rng))
+            errors.append(speed_kmh(passage)[0] - true_kmh(drive))
+        return np.array(errors)
+
+    ours = errors_kmh()
+    monkeypatch.setattr("edge.speed.fit.MAX_CORRELATION", 0.0)
+    assert np.sqrt((ours**2).mean()) < 0.95 * np.sqrt((errors_kmh() ** 2).mean())
+
+
 def test_a_motorcycle_is_measured() -> None:
     errors, sigmas = [], []
     plane = known_plane(OBLIQUE)
