@@ -19,7 +19,7 @@ import numpy as np
 
 from edge.domain import Floats, Ints, Reason
 
-POINT_SIGMA_PX = 4.0  # of the spot that a tracker follows, calibration's own error at a distance included
+POINT_SIGMA_PX = 6.0  # of the spot that a tracker follows, calibration's own error at a distance included
 POINT_SIGMA_M = 0.1  # the spot itself wanders over the vehicle
 SLIDE_SIGMA_M = 0.25  # and slides along it as the view turns: between the first point and the last
 STEP = 5  # points that a slope spans: shorter, and it is noise

@@ -599,11 +599,12 @@ def test_a_glance_sees_the_same_car_and_takes_the_rest_to_be_as_it_was(
 def test_a_car_that_a_glance_cuts_is_left_as_it_was_unless_it_has_come_there(
     glanced: tuple[Frame, Detections, Glance, Region],
 ) -> None:
-    frame, whole, glance, part = glanced
-    car = whole.boxes_xyxy_px[0]
+    frame, whole, glance, (left, _, right, _) = glanced
+    car = next(box for box in whole.boxes_xyxy_px if (box[0] + box[2]) / 2 > right - left)
     middle = round((car[0] + car[2]) / 2)
+    part = glance.part(car)
+    assert part is not None
     half = middle - (part[2] - part[0]), part[1], middle, part[3]
-    assert half[0] > 0
     left_half = np.linspace((car[0] + 5, car[3] - 5), (middle - 5, car[3] - 5), 9)
 
     found = glance.detect(frame, half, whole, UNCHANGED)
