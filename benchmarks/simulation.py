@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from calibration.units import kmh_from_mps
 from edge.domain import Detections, Direction
 from edge.speed import Estimator
 from tests.support.passing import (
+    EXACT,
     SIZE_PX,
     ZONE_M,
     Drive,
@@ -157,7 +158,7 @@ class PixelNoise(Noise):
             for row in range(1, len(errors)):
                 keep = math.exp(-(times_s[row] - times_s[row - 1]) / WANDER_S)
                 errors[row] = keep * errors[row - 1] + math.sqrt(1 - keep**2) * errors[row]
-        kept = Noise(white=0.0, slow=0.0, constant=self.constant, low_bottom=self.low_bottom, floor_px=0.0)
+        kept = replace(EXACT, constant=self.constant, low_bottom=self.low_bottom)
         drawn = kept.on(boxes, times_s, rng) + self.sigma_px * errors
         edge = np.array(SIZE_PX) - 0.5
         low, high = boxes[:, :2] <= -0.5, boxes[:, 2:] >= edge

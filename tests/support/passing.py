@@ -300,7 +300,9 @@ class Noise:
         slow: A part that wanders over ``slow_s`` (first-order autoregressive), one standard deviation.
         slow_s: Its correlation time. [s]
         constant: A part that a vehicle keeps, one standard deviation.
-        low_bottom: How far below the tyres the bottom edge lies in the mean.
+        low_bottom: How far below the tyres the bottom edge of a small box lies in the mean.
+        near_bottom: What that gains for each unit of ln(height of the box / 40 px) above 0: the shadow (measured on
+            rendered cars, 0.9 % ± 0.25 %).
         floor_px: Least noise of an edge. [px]
     """
 
@@ -308,7 +310,8 @@ class Noise:
     slow: float = 0.010
     slow_s: float = 0.3
     constant: float = 0.02
-    low_bottom: float = 0.015
+    low_bottom: float = 0.0125
+    near_bottom: float = 0.009
     floor_px: float = 0.5
 
     def on(self, boxes: Floats, times_s: Floats, rng: np.random.Generator) -> Floats:
@@ -322,7 +325,7 @@ class Noise:
             slow = keep * slow + math.sqrt(1 - keep**2) * rng.normal(size=4)
             wander[row] = slow
         share += self.slow * EDGE_FACTORS * wander
-        share[:, 3] += self.low_bottom
+        share[:, 3] += self.low_bottom + self.near_bottom * np.log(np.maximum(extents[:, 1] / 40.0, 1.0))
         drawn = boxes + share * extents + rng.normal(0.0, self.floor_px, boxes.shape)
         edge = np.array(SIZE_PX) - 0.5
         drawn = np.clip(drawn, -0.5, np.tile(edge, 2))
@@ -332,7 +335,7 @@ class Noise:
         return drawn
 
 
-EXACT = Noise(white=0.0, slow=0.0, constant=0.0, low_bottom=0.0, floor_px=0.0)
+EXACT = Noise(white=0.0, slow=0.0, constant=0.0, low_bottom=0.0, near_bottom=0.0, floor_px=0.0)
 
 
 def boxed(
