@@ -241,12 +241,13 @@ def fit_body(
         drafts.append((_log_evidence(draft, inflation) + np.log(belief), problem, draft, inflation))
     _, problem, draft, inflation = max(drafts, key=lambda each: each[0])
     best = _minimise(problem, draft.z, inflation)
+    pulls = best.pulls(inflation)
     parameters = problem.mean + problem.sigma * best.z
     return BodyFit(
         body=problem.body,
         parameters=parameters,
-        covariance=np.linalg.inv(best.information(inflation)) * np.outer(problem.sigma, problem.sigma),
-        covariance_calibration=_calibration_response(problem, best, inflation, spreads),
+        covariance=np.linalg.inv(best.information(pulls)) * np.outer(problem.sigma, problem.sigma),
+        covariance_calibration=_calibration_response(problem, best, pulls, spreads),
         weights=best.weights,
         scale=draft.scale,
         inflation=inflation,
@@ -275,15 +276,15 @@ class _Minimum:
         """How much a residual of each edge pulls at z, shape (k, 4, 17)."""
         return self.by_z * (self.weights / (self.scale**2 * inflation))[..., None]
 
-    def information(self, inflation: float) -> Floats:
-        """What boxes and priors know about z, shape (17, 17)."""
-        return np.asarray(np.tensordot(self.pulls(inflation), self.by_z, BOXES_AND_EDGES) + np.eye(N_PARAMETERS))
+    def information(self, pulls: Floats) -> Floats:
+        """What boxes that pull so and priors know about z, shape (17, 17)."""
+        return np.asarray(np.tensordot(pulls, self.by_z, BOXES_AND_EDGES) + np.eye(N_PARAMETERS))
 
 
 def _log_evidence(at: _Minimum, inflation: float) -> float:
     """Logarithm of the marginal likelihood (Laplace), up to a constant shared by all bodies."""
     cost = _cost(at.residuals, at.scale, at.z, inflation) + at.residuals.size * 2 * np.log(at.scale) / inflation
-    return float(-0.5 * (cost + np.linalg.slogdet(at.information(inflation))[1]))
+    return float(-0.5 * (cost + np.linalg.slogdet(at.information(at.pulls(inflation)))[1]))
 
 
 def _linearised(problem: _Problem, z: Floats) -> tuple[Floats, Floats]:
@@ -316,8 +317,9 @@ def _minimise(problem: _Problem, z: Floats, inflation: float) -> _Minimum:
     here = _Minimum(z, residuals, by_z, *_weigh(residuals))
     cost = _cost(residuals, here.scale, z, inflation)
     for _ in range(STEPS):
-        information = here.information(inflation)
-        gradient = np.tensordot(here.pulls(inflation), here.residuals, BOXES_AND_EDGES) - here.z
+        pulls = here.pulls(inflation)
+        information = here.information(pulls)
+        gradient = np.tensordot(pulls, here.residuals, BOXES_AND_EDGES) - here.z
         step = np.linalg.solve(information + damping * np.diag(np.diag(information)), gradient)
         z = here.z + step
         residuals, by_z = _linearised(problem, z)
@@ -358,9 +360,9 @@ def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
     return (1 + r) / (1 - r)
 
 
-def _calibration_response(problem: _Problem, at: _Minimum, inflation: float, spreads: Floats) -> Floats:
+def _calibration_response(problem: _Problem, at: _Minimum, pulls: Floats, spreads: Floats) -> Floats:
     """Covariance of the parameters from the camera's, by the implicit function theorem at the minimum."""
     by_camera = problem.by_camera(problem.mean + problem.sigma * at.z)
-    pull = np.einsum("kij,kic,ac->aj", at.pulls(inflation), by_camera, spreads, optimize=True)
-    shifts = problem.sigma * np.linalg.solve(at.information(inflation), pull.T).T
+    pull = np.einsum("kij,kic,ac->aj", pulls, by_camera, spreads, optimize=True)
+    shifts = problem.sigma * np.linalg.solve(at.information(pulls), pull.T).T
     return np.asarray(shifts.T @ shifts)

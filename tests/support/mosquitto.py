@@ -105,6 +105,11 @@ class Mosquitto:
             self._process = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed since."""
+        return self._process is not None
+
+    @property
     def saved(self) -> bytes:
         """What a persistent broker has on its disk."""
         database = self.folder / "mosquitto.db"

@@ -57,15 +57,13 @@ def disk_full(folder: Path, *, hours: float = 24.0, is_real: bool = True) -> Out
         )
         device.publisher._records_per_s = 1e6
         stack.enter_context(impatient())
-        is_back: list[bool] = []
         free_b: list[int] = []
 
         def look(at_s: float, stop: threading.Event) -> None:
             if has_disk and at_s >= FULL_AFTER_H * 3600 and not free_b:
                 free_b.append(_fill_up(place))
-            if at_s >= hours * 3600 - 60 and not is_back:
+            if at_s >= hours * 3600 - 60 and not broker.is_running:
                 broker.start()
-                is_back.append(True)
                 told(platform, "outbox_full", within_s=PATIENCE_S)
 
         run(look)
