@@ -30,7 +30,7 @@ ALONG, ACROSS, SIZE, OFFSETS, DRIFTS = slice(0, 4), slice(4, 6), slice(6, 9), sl
 N_PARAMETERS = 17
 
 ACCELERATION_SIGMA_MPS2 = 1.5  # drivers in streets: 1 m/s² is brisk, 3 m/s² is firm braking
-JERK_SIGMA_MPS3 = 1.5
+JERK_SIGMA_MPS3 = 0.8  # kept up for as long as a zone takes; a hump asks for more and gets it from the boxes
 DRIFT_SIGMA_MPS = 0.3  # across the lane
 EDGE_SIGMA_PX = 0.5
 HIDDEN_FACTOR = np.array([8.0, 2.0, 8.0, 20.0])  # how much less an edge is trusted, times the covered share
@@ -39,7 +39,7 @@ FAR_OFF = 10.0  # standard deviations; part of the body would be behind the came
 PRIOR_SCALE_WEIGHT = 20.0  # residuals' worth of belief in the noise figures above
 STEPS = 9
 CONVERGED = 1e-2  # of a standard deviation, mean over the parameters of the last step
-CORRELATION_PRIOR = 0.3  # of neighbouring boxes of 33 rendered vehicles
+CORRELATION_PRIOR = 0.5  # half of a box's variance lasts 0.25 s: three boxes 0.1 s apart then tell as much as one
 CORRELATION_PRIOR_WEIGHT = 10.0
 FITTED_PER_EDGE = 4.0  # parameters that the motion of one edge determines
 MOST_LOST = 0.15  # of a correlation: the correction is a first order in 1/n, and fails on few boxes
