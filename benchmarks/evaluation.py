@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.showings import Showing, Shown
 from calibration import Calibration, parse_image_size, read_site, read_survey, solve
 from edge.assembly import known_model, look_of, measuring_pipeline
 from edge.cli.measuring import row
@@ -58,7 +59,14 @@ class Recording:
 
     @classmethod
     def of(
-        cls, clip: Path, model: Model, calibration: Calibration, keep: Path | None = None, *, every: int = 1
+        cls,
+        clip: Path,
+        model: Model,
+        calibration: Calibration,
+        keep: Path | None = None,
+        *,
+        every: int = 1,
+        showing: Showing | None = None,
     ) -> Recording:
         """Detect every frame of a clip once.
 
@@ -69,16 +77,21 @@ class Recording:
             keep: Folder in which detections are kept and looked for, by the checksums of clip and model and by the
                 look; None: nowhere.
             every: Only one in so many frames.
+            showing: How the pictures are shown to the model; None: as they are.
         """
-        kept = keep and keep / f"{_key(clip, model, calibration)}.npz"
+        shown = "" if showing is None else "-" + showing.name.replace(", ", "-")
+        kept = keep and keep / f"{_key(clip, model, calibration)}{shown}.npz"
         if kept is not None and kept.exists():
             return cls.load(kept).one_in(every)
         if kept is not None and every > 1:
             kept = kept.with_name(f"{kept.stem}-every{every}.npz")
             if kept.exists():
                 return cls.load(kept)
-        detector = open_detector(model, look=look_of(model, calibration))
+        look = look_of(model, calibration)
         with VideoFile(clip) as source:
+            detector: Detector = (
+                open_detector(model, look=look) if showing is None else Shown(model, look, showing, source.size_px[0])
+            )
             frames = [
                 (frame.captured_ns, frame.captured_sigma_s, frame.time_kind, detector.detect(frame))
                 for frame in track(

@@ -1,7 +1,8 @@
 """Rendered scenes with exact truth: how right, how often, how honest, and beside whom.
 
 Each clip is detected once and measured many times: the survey as given, surveys with click and tape noise, fewer
-frames, noisier boxes, a smaller network, a better one, and the rules of others on identical tracks.
+frames, noisier boxes, a smaller network, a better one, pictures shown in other ways, and the rules of others on
+identical tracks.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.stats import binomtest
 
 from benchmarks.evaluation import Recording, Scorers, cell, chosen_model, passages_of, scene_survey
 from benchmarks.recipes import RECIPES, Footage, Recipe
+from benchmarks.showings import SHOWINGS, Showing
 from benchmarks.trackers import OURS, follow, followers, identities
 from calibration import Calibration
 from edge.assembly import road_glance
@@ -31,6 +33,8 @@ from models import Model
 
 SLOW_HZ = (10, 5)
 SURVEYS_A_TASK = 5
+SURVEYS_A_SHOWING = 5
+EVERY_SHOWING = f"{SURVEYS_A_SHOWING} noisy surveys, shown in {len(SHOWINGS) + 1} ways"
 GIVEN = "survey as given"
 SMALLER = "nanodet-416x256-int8"
 ALL = "all scenes"
@@ -95,6 +99,8 @@ def measure(
         for scene in scenes:
             for model in [*models, chosen_model(SMALLER)]:
                 scene.recording(model)
+            for showing in SHOWINGS:
+                scene.recording(models[0], showing)
         tasks = [task for scene in scenes for task in _tasks(scene, models, surveys)]
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             done = pool.map(_do, tasks)
@@ -142,6 +148,8 @@ def _tasks(scene: _Scene, models: list[Model], surveys: int) -> Iterator[_Task]:
             yield _Task(scene, "noisy", (model, f"{prefix}{surveys} noisy surveys", seeds))
         if model is models[0]:
             yield _Task(scene, "made_harder", (model,))
+            for showing in (None, *SHOWINGS):
+                yield _Task(scene, "shown", (model, showing))
     yield _Task(scene, "others", (models[0],))
     yield _Task(scene, "identities", (models[0],))
 
@@ -157,9 +165,9 @@ class _Scene:
         self._keep = keep
         self._given = self._survey()
 
-    def recording(self, model: Model) -> Recording:
+    def recording(self, model: Model, showing: Showing | None = None) -> Recording:
         """What a detector sees where the survey as given says that the road is; kept detections are taken."""
-        return Recording.of(self._clip, model, self._given, self._keep)
+        return Recording.of(self._clip, model, self._given, self._keep, showing=showing)
 
     def as_it_runs(self, model: Model, prefix: str) -> Iterator[tuple[str, Run]]:
         """The survey as given, and everything as ``snellius replay`` does it."""
@@ -181,6 +189,14 @@ class _Scene:
         if model.name != SMALLER:
             yield f"smaller input: {SMALLER}", self._run(self.recording(chosen_model(SMALLER)))
         yield "constant frame rate assumed (wrong)", self._run(recording.at_constant_rate())
+
+    def shown(self, model: Model, showing: Showing | None) -> Iterator[tuple[str, Run]]:
+        """Noisy surveys, with gate and cadence, without glances: of these only the pictures as they are know."""
+        recording = self.recording(model, showing)
+        for seed in range(1, SURVEYS_A_SHOWING + 1):
+            run = self._scored(passages_of(recording, self._survey(seed), clip=self._clip))
+            yield f"shown {'as it is' if showing is None else showing.name}", run
+            yield EVERY_SHOWING, run
 
     def others(self, model: Model) -> Iterator[tuple[str, Run]]:
         """The rules of others, and ours beside them, on identical tracks of every frame."""

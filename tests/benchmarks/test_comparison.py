@@ -201,7 +201,9 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     run = a_run(list(rng.normal(size=20)))
     vehicles = [
-        {"scene": "S", "way": way} | vehicle for way in ("20 noisy surveys", plots.OTHER) for vehicle in run.vehicles
+        {"scene": "S", "way": way} | vehicle
+        for way in ("20 noisy surveys", scenes.EVERY_SHOWING, plots.OTHER)
+        for vehicle in run.vehicles
     ]
     plots.draw("scenes", {"vehicles": vehicles}, tmp_path / "drawn")
     assert sorted(file.name for file in (tmp_path / "drawn").iterdir()) == [

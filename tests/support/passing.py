@@ -319,7 +319,9 @@ class Noise:
     def on(self, boxes: Floats, times_s: Floats, rng: np.random.Generator) -> Floats:
         """The boxes as the detector draws them; an edge on the picture's border stays there."""
         extents = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-        share = self.white * EDGE_FACTORS * rng.normal(size=boxes.shape) + self.constant * KEPT_FACTORS * rng.normal(size=4)
+        share = self.white * EDGE_FACTORS * rng.normal(size=boxes.shape) + self.constant * KEPT_FACTORS * rng.normal(
+            size=4
+        )
         slow = rng.normal(size=4)
         wander = np.empty_like(boxes)
         for row, step_s in enumerate(np.diff(times_s, prepend=times_s[:1])):
