@@ -4,10 +4,10 @@
 
 An error is a share of the true box, measured where a vehicle is whole and in full view, and the sum of independent
 normal parts: a mean of all vehicles; what a vehicle keeps; what changes evenly from its first view to its last (drift);
-what lasts for a while (first-order autoregressive, an Ornstein-Uhlenbeck process in time); and white noise. The bottom
-edge's gain with nearness is taken off as :mod:`edge.speed.bodies` believes it. Errors more than four times a vehicle's
-own spread from its median are left out: the estimate has a robust loss for them. Told apart twice, without and with
-drift; ``log L`` says by how much drift makes the boxes more probable. ``--shown`` adds the pictures of
+what lasts for a while (first-order autoregressive, an Ornstein-Uhlenbeck process in time); and white noise. What bottom
+edges gain with nearness is taken off, as :mod:`edge.speed.bodies` believes it of cars. Errors more than four times a
+vehicle's own spread from its median are left out: the estimate has a robust loss for them. Told apart twice, without
+and with drift; ``log L`` says by how much drift makes the boxes more probable. ``--shown`` adds the pictures of
 :mod:`benchmarks.showings`.
 """
 
@@ -46,7 +46,7 @@ class Series:
 
     Attributes:
         times_s: Shape (n,). [s]
-        errors: Outwards is not told apart: right and down are positive, shape (n,). [share of the box]
+        errors: To the right and down are positive, shape (n,). [share of the box]
     """
 
     times_s: Floats
@@ -126,8 +126,9 @@ def series_of(folder: Path, model: Model, keep: Path | None, *, shown: bool) -> 
                     continue
                 times_s, boxes, seen = (np.array(column) for column in zip(*of))
                 errors = (seen - boxes) / np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-                heights = seen[:, 3] - seen[:, 1]
-                errors[:, 3] -= CAR_EDGES.near_bottom * np.clip(np.log(heights / NEAR_PX), 0.0, MAX_NEARNESS)
+                if kind != "two-wheeler":
+                    heights = seen[:, 3] - seen[:, 1]
+                    errors[:, 3] -= CAR_EDGES.near_bottom * np.clip(np.log(heights / NEAR_PX), 0.0, MAX_NEARNESS)
                 for name, of_edge in zip(EDGES, errors.T):
                     apart = np.abs(of_edge - np.median(of_edge))
                     near = apart <= FAR_OFF * (MAD_TO_SIGMA * np.median(apart) + LEAST_SPREAD)

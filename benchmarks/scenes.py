@@ -191,7 +191,7 @@ class _Scene:
         yield "constant frame rate assumed (wrong)", self._run(recording.at_constant_rate())
 
     def shown(self, model: Model, showing: Showing | None) -> Iterator[tuple[str, Run]]:
-        """Noisy surveys, with gate and cadence, without glances: of these only the pictures as they are know."""
+        """Noisy surveys, with gate and cadence; without glances, which would be at the pictures as they are."""
         recording = self.recording(model, showing)
         for seed in range(1, SURVEYS_A_SHOWING + 1):
             run = self._scored(passages_of(recording, self._survey(seed), clip=self._clip))

@@ -79,17 +79,16 @@ def test_a_mirrored_picture_that_is_shown_mirrored_has_the_boxes_of_the_picture(
 
 
 @pytest.mark.parametrize("showing", SHOWINGS, ids=[showing.name for showing in SHOWINGS])
-def test_the_clear_cars_are_seen_in_their_places_however_they_are_shown(picture: Frame, showing: Showing) -> None:
+def test_the_surest_boxes_are_seen_in_their_places_however_they_are_shown(picture: Frame, showing: Showing) -> None:
     model = load_catalogue().find()
     height, width = picture.image_bgr.shape[:2]
     look = Look((0, 0, width, height), (640, 384))
-    plain = open_detector(model, look=look).detect(picture)
-    clear = plain.boxes_xyxy_px[plain.scores > 0.6]
+    plain = open_detector(model, look=look).detect(picture).boxes_xyxy_px
 
     seen = Shown(model, look, showing, width).detect(picture).boxes_xyxy_px
 
-    assert len(clear) >= 1
-    for box in clear:
+    assert len(plain) >= 3
+    for box in plain[:3]:
         sides_px = np.tile(box[2:] - box[:2], 2)
-        assert (np.abs(seen - box) / sides_px).max(axis=1).min() < 0.12
-    assert not np.array_equal(seen, plain.boxes_xyxy_px)
+        assert (np.abs(seen - box) / sides_px).max(axis=1).min() < 0.12  # 0.06 at most when this was written
+    assert not np.array_equal(seen, plain)
