@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.evaluation import Scorers, cell
 from calibration.units import kmh_from_mps
 from edge.domain import Floats
-from edge.speed import POINT_SIGMA_PX, PointSpeed, speed_of_points
+from edge.speed import POINT_SIGMA_PX, PointSpeed, speed_of_points, speeds_of_vehicles
 
 CALIBRATION = "optimal_calib"
 RULE = "median5"  # of the data set, the bar for a mean error
@@ -81,8 +81,11 @@ def measure_tracks(scorer: ModuleType, tracks_file: Path, rules: Sequence[str] |
     to_road = np.array(camera["derived"]["H_image_to_road_metres"])
     theirs = scorer.reference(truth, tracks, to_road, rules or tuple(scorer.ESTIMATORS))
     passages, reasons = [], Counter[str]()
-    for track, lane in scorer.usable_tracks(tracks, truth, to_road):
-        told = speed_of(scorer, track, to_road)
+    usable = list(scorer.usable_tracks(tracks, truth, to_road))
+    spots = [speed_of(scorer, track, to_road) for track, _ in usable]
+    passed_s = np.array([track.t_line0 for track, _ in usable])
+    across_m = np.array([np.median(track.road[:, 0]) for track, _ in usable])
+    for (track, lane), told in zip(usable, speeds_of_vehicles(spots, passed_s, across_m)):
         reasons["measured" if told.problem is None else told.problem.value] += 1
         passage = {"t_line0": track.t_line0, "lane": lane, "speed_kmh": None}
         if told.problem is None and told.speed_mps is not None and told.sigma_mps is not None:

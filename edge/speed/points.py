@@ -7,13 +7,17 @@ track is cut where it leaps, the pieces lose the ends at which they stand, and o
 fitted to the rest by iteratively re-weighted least squares (Student's t). A leap between features of one vehicle then
 costs nothing; a leap to a vehicle of another speed shows, and is refused.
 
+A spot above the road moves too fast on its plane: H / (H - h) times, at height h seen from height H. One track does not
+show that. But where several spots of a vehicle are followed, the slowest is nearest to the road, and speaks for all.
+
 A point wanders over the vehicle that carries it, so neighbouring points err together; the covariance is inflated by the
 lag-one correlation of the residuals (see :mod:`edge.speed.fit`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +41,9 @@ ACCELERATION_SIGMA_MPS2 = 1.0  # in the part of the zone that was not seen
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 STEPS = 10
 MAX_CORRELATION = 0.95
+SAME_VEHICLE_S = 0.3  # between two of its spots at one line; two vehicles of a lane are 0.5 s apart and more
+SAME_VEHICLE_M = 1.75  # across the road, half a lane
+AGREEING_SIGMAS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,48 @@ def speed_of_points(times_s: Floats, along_m: Floats, sigmas_m: Floats, zone_m: 
     elif sigma > MAX_RELATIVE_SIGMA * abs(fitted.speed_mps):
         problem = Reason.TOO_UNCERTAIN
     return PointSpeed(fitted.speed_mps, sigma, baseline, len(rows), problem)
+
+
+def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: Floats) -> list[PointSpeed]:
+    """Speeds of tracks of which several may belong to one vehicle.
+
+    Tracks that pass a line nearer to each other than vehicles follow each other are spots of one vehicle. The slowest
+    (by its speed and two sigma) and those that agree with it are averaged; all tracks of the vehicle have that speed,
+    those whose own may not be used, too.
+
+    Args:
+        told: What each track says of itself, by :func:`speed_of_points`.
+        passed_s: When each passes one line across the road, shape (tracks,). [s]
+        across_m: Where on that line, shape (tracks,). [m]
+
+    Returns:
+        What is said of each track, in the same order. A speed does not become surer: spots of one vehicle err together.
+    """
+    speeds, sigmas = (
+        np.array([np.nan if one.problem or value is None else value for one, value in zip(told, values)])
+        for values in ([one.speed_mps for one in told], [one.sigma_mps for one in told])
+    )
+    vehicles = []
+    for one, own_s, own_m in zip(told, passed_s, across_m):
+        spots = np.flatnonzero(
+            (np.abs(passed_s - own_s) < SAME_VEHICLE_S)
+            & (np.abs(across_m - own_m) < SAME_VEHICLE_M)
+            & (speeds * (one.speed_mps or 0.0) > 0.0)
+        )
+        if not len(spots):
+            vehicles.append(one)
+            continue
+        slowest = spots[np.argmin(np.abs(speeds[spots]) + AGREEING_SIGMAS * sigmas[spots])]
+        allowed = AGREEING_SIGMAS * np.hypot(sigmas[spots], sigmas[slowest])
+        agreeing = spots[np.abs(speeds[spots]) - abs(speeds[slowest]) <= allowed]
+        vehicles.append(
+            replace(
+                told[slowest],
+                speed_mps=float(np.average(speeds[agreeing], weights=sigmas[agreeing] ** -2)),
+                sigma_mps=float(sigmas[agreeing].min()),
+            )
+        )
+    return vehicles
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.domain import Floats, Reason
-from edge.speed import PointSpeed, speed_of_points
+from edge.speed import PointSpeed, speed_of_points, speeds_of_vehicles
 
 RATE_HZ = 50.0
 ZONE_M = (20.0, 45.0)
@@ -98,3 +98,53 @@ def test_half_a_zone_makes_the_mean_speed_through_it_less_certain() -> None:
     assert whole.sigma_mps is not None
     assert half.sigma_mps is not None
     assert half.sigma_mps > 1.5 * whole.sigma_mps
+
+
+def a_spot(speed_mps: float, sigma_mps: float = 0.3, problem: Reason | None = None) -> PointSpeed:
+    return PointSpeed(speed_mps, sigma_mps, baseline_m=20.0, samples=40, problem=problem)
+
+
+def spoken(spots: list[PointSpeed], passed_s: list[float], across_m: list[float] | None = None) -> list[float | None]:
+    told = speeds_of_vehicles(spots, np.array(passed_s), np.array(across_m or [3.0] * len(spots)))
+    return [None if one.problem else one.speed_mps for one in told]
+
+
+def test_the_lowest_spot_of_a_lorry_speaks_for_its_roof_and_cab() -> None:
+    """Seen from 8 m, 20 m/s look like 24 at 1.4 m and like 32 at 3 m."""
+    assert spoken([a_spot(-32.0), a_spot(-20.0), a_spot(-24.0)], [4.0, 4.1, 4.2]) == pytest.approx([-20.0] * 3)
+
+
+def test_a_spot_that_is_slow_by_bad_luck_does_not_speak_for_the_sure_ones() -> None:
+    assert spoken([a_spot(20.0, 0.2), a_spot(18.5, 1.5)], [4.0, 4.1]) == pytest.approx([20.0, 20.0], abs=0.05)
+
+
+def test_spots_that_agree_are_averaged_and_no_surer_for_it() -> None:
+    first, second = speeds_of_vehicles(
+        [a_spot(20.0, 0.3), a_spot(20.3, 0.6)], np.array([4.0, 4.1]), np.array([3.0, 3.0])
+    )
+    assert first.speed_mps == second.speed_mps == pytest.approx((20.0 * 4 + 20.3) / 5)
+    assert first.sigma_mps == second.sigma_mps == 0.3
+
+
+def test_a_track_that_may_not_be_used_has_the_speed_of_another_spot() -> None:
+    assert spoken([a_spot(26.0, problem=Reason.SHORT_BASELINE), a_spot(20.0)], [4.0, 4.1]) == [20.0, 20.0]
+    assert spoken([a_spot(26.0, problem=Reason.SHORT_BASELINE), a_spot(20.0)], [4.0, 5.0]) == [None, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "across_m", "second_mps"),
+    [
+        pytest.param([4.0, 4.5], [3.0, 3.0], 20.0, id="behind it"),
+        pytest.param([4.0, 4.1], [3.0, 6.2], 20.0, id="in the next lane"),
+        pytest.param([4.0, 4.1], [3.0, 3.0], -20.0, id="the other way"),
+    ],
+)
+def test_another_vehicle_keeps_its_own_speed(passed_s: list[float], across_m: list[float], second_mps: float) -> None:
+    assert spoken([a_spot(26.0), a_spot(second_mps)], passed_s, across_m) == [26.0, second_mps]
+
+
+def test_a_track_without_any_speed_says_what_it_said() -> None:
+    nothing = PointSpeed(None, None, 0.0, 0, Reason.TOO_FEW_SAMPLES)
+    told = speeds_of_vehicles([nothing, a_spot(20.0)], np.array([4.0, 4.1]), np.array([3.0, 3.0]))
+    assert told[0] is nothing
+    assert speeds_of_vehicles([], np.empty(0), np.empty(0)) == []

@@ -64,7 +64,7 @@ COUNTED = {
 }
 # The worst error [km/h], and the share in two sigma
 BRNO = {
-    "session0-left/tracks_dubska": (4.6, 0.98),
+    "session0-left/tracks_dubska": (1.6, 0.98),
     "session1-left/tracks_blob": (4.5, 0.94),
 }
 
