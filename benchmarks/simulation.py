@@ -50,7 +50,7 @@ KINDS = {"car": 0.75, "van": 0.17, "bus": 0.08}
 VIEWS = {"side-on": (60.0, 90.0), "oblique": (25.0, 60.0), "along": (5.0, 25.0)}  # degrees between axis and gaze
 WANDER_S = 0.3  # how long a wandering edge keeps its error
 LOW_BOTTOM = 0.018  # of the box's height, mean of the detector (edge.speed.bodies)
-OFFSET_SIGMA = 0.012  # of the box, what a vehicle keeps
+OFFSET_SIGMA = 0.012  # of the box, what a vehicle keeps at each edge
 BLUNDER_KMH = 5.0
 GOOD_RATE_HZ, GOOD_NOISE_PX = 10.0, 3.0
 MAX_BIAS_KMH = 0.2
@@ -183,7 +183,9 @@ def drive_past(pole: Pole, rng: np.random.Generator) -> Outcome:
         direction=direction,
         lateral_m=-direction.sign * 1.6 + rng.normal(0.0, 0.2),
     )
-    noise = PixelNoise(constant=OFFSET_SIGMA, low_bottom=LOW_BOTTOM, sigma_px=noise_px, is_wandering=is_wandering)
+    noise = PixelNoise(
+        constant=(OFFSET_SIGMA,) * 4, low_bottom=LOW_BOTTOM, sigma_px=noise_px, is_wandering=is_wandering
+    )
     passages = list(_passages(pole, some_solid(rng, kind), drive, noise, rate_hz, rng))
     true_kmh = kmh_from_mps(drive.mean_speed_mps)
     best = max(passages, key=lambda p: (p[0] is not None, p[3]), default=(None, None, "missed", 0))

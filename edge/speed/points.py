@@ -41,7 +41,7 @@ ACCELERATION_SIGMA_MPS2 = 1.0  # in the part of the zone that was not seen
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 STEPS = 10
 MAX_CORRELATION = 0.95
-SAME_VEHICLE_S = 0.3  # between two of its spots at one line; two vehicles of a lane are 0.5 s apart and more
+SAME_VEHICLE_S = 0.3  # between two of its spots at one line; with 0.7 s, cars that follow each other were joined
 SAME_VEHICLE_M = 1.75  # across the road, half a lane
 AGREEING_SIGMAS = 2.0
 

@@ -548,7 +548,7 @@ def test_noisier_boxes_make_a_less_certain_speed() -> None:
     plane, drive = known_plane(ALONG), Drive(40 / 3.6)
     sigmas = []
     for share in (0.01, 0.025, 0.04):  # with 5 % the boxes no longer agree with one body
-        noise = Noise(white=share, slow=0.0, constant=0.0)
+        noise = Noise(white=share, slow=0.0, constant=(0.0,) * 4)
         sigmas.append(speed_kmh(passed(plane, a_trajectory(plane, a_car(), drive, noise=noise, rate_hz=RATE_HZ)))[1])
     assert sigmas[0] < sigmas[1] < sigmas[2]
 

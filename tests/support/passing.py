@@ -287,8 +287,7 @@ def _in_picture(pixels: Floats, margin_px: float = 0.0) -> Bools:
 
 # Left, top, right, bottom edge: how much more or less than the mean edge each wanders, measured (edge.speed.bodies)
 EDGE_FACTORS = np.array([0.96, 1.31, 0.96, 0.73])
-# How much more or less than the mean edge each keeps, measured (benchmarks.edges)
-KEPT_FACTORS = np.array([1.2, 1.0, 1.2, 0.72])
+KEPT = (0.024, 0.02, 0.024, 0.0144)  # what a vehicle keeps at each edge, measured (benchmarks.edges)
 
 
 @dataclass(frozen=True)
@@ -301,7 +300,7 @@ class Noise:
         white: From frame to frame, one standard deviation.
         slow: A part that wanders over ``slow_s`` (first-order autoregressive), one standard deviation.
         slow_s: Its correlation time. [s]
-        constant: A part that a vehicle keeps, of the mean edge (:data:`KEPT_FACTORS`), one standard deviation.
+        constant: A part that a vehicle keeps, one standard deviation, left, top, right, bottom.
         low_bottom: How far below the tyres the bottom edge of a small box lies in the mean.
         near_bottom: What that gains for each unit of ln(height of the box / 40 px) above 0: the shadow (measured on
             rendered cars, 0.9 % ± 0.25 %).
@@ -311,7 +310,7 @@ class Noise:
     white: float = 0.017
     slow: float = 0.010
     slow_s: float = 0.3
-    constant: float = 0.02
+    constant: tuple[float, float, float, float] = KEPT
     low_bottom: float = 0.0125
     near_bottom: float = 0.009
     floor_px: float = 0.5
@@ -319,9 +318,7 @@ class Noise:
     def on(self, boxes: Floats, times_s: Floats, rng: np.random.Generator) -> Floats:
         """The boxes as the detector draws them; an edge on the picture's border stays there."""
         extents = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-        share = self.white * EDGE_FACTORS * rng.normal(size=boxes.shape) + self.constant * KEPT_FACTORS * rng.normal(
-            size=4
-        )
+        share = self.white * EDGE_FACTORS * rng.normal(size=boxes.shape) + self.constant * rng.normal(size=4)
         slow = rng.normal(size=4)
         wander = np.empty_like(boxes)
         for row, step_s in enumerate(np.diff(times_s, prepend=times_s[:1])):
@@ -339,7 +336,7 @@ class Noise:
         return drawn
 
 
-EXACT = Noise(white=0.0, slow=0.0, constant=0.0, low_bottom=0.0, near_bottom=0.0, floor_px=0.0)
+EXACT = Noise(white=0.0, slow=0.0, constant=(0.0, 0.0, 0.0, 0.0), low_bottom=0.0, near_bottom=0.0, floor_px=0.0)
 
 
 def boxed(
