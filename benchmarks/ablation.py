@@ -141,6 +141,7 @@ WITHOUT: dict[str, Callable[[], Any]] = {
     "riders keep their wheels": lambda: with_bodies(_edges(near_bottom_person=0.0)),
     "shadows as large far away as near": lambda: with_bodies(_edges(near_bottom=0.0)),
     "covered edges believed": lambda: with_figures(HIDDEN_FACTOR=np.zeros(4)),
+    "noise grows with the box, no pixels beside": lambda: with_figures(EDGE_SIGMAS_PX=fit.EDGE_SIGMAS_PX[:1]),
     "box noise taken as white": lambda: with_figures(MAX_CORRELATION=0.0),
     "line through bottom edges": _lines,
 }

@@ -12,6 +12,9 @@ information of the boxes divided by (1 + r) / (1 - r), the variance inflation of
 autoregressive process (Box, Jenkins & Reinsel, Time Series Analysis, ch. 2). A fit that takes boxes for independent
 follows slow errors as if the vehicle moved so; when their correlation is known, the vehicle is fitted once more with
 the information that they really have beside that of the priors (generalised least squares in two steps).
+
+A detector's noise grows with the box. What a coarse picture, a lens or wind add is the same number of pixels in every
+box; how many, a vehicle's own residuals tell between the two fits, so that small boxes are trusted as far as they go.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ N_PARAMETERS = 17
 ACCELERATION_SIGMA_MPS2 = 1.5  # drivers in streets: 1 m/s² is brisk, 3 m/s² is firm braking
 JERK_SIGMA_MPS3 = 0.8  # kept up for as long as a zone takes; a hump asks for more and gets it from the boxes
 DRIFT_SIGMA_MPS = 0.3  # across the lane
-EDGE_SIGMA_PX = 0.5
+EDGE_SIGMAS_PX = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # noise that is the same in large and small boxes; the first is usual
+LOG_EDGE_SIGMA = 1.0  # how far from the usual one it is believed to be, one standard deviation of its logarithm
 HIDDEN_FACTOR = np.array([8.0, 2.0, 8.0, 20.0])  # how much less an edge is trusted, times the covered share
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 FAR_OFF = 10.0  # standard deviations; part of the body would be behind the camera
@@ -59,7 +63,8 @@ class BodyFit:
         covariance: From the boxes, correlation in time included, shape (17, 17).
         covariance_calibration: Response to the calibration's uncertainty, shape (17, 17).
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
-        scale: Spread of the residuals in units of the assumed noise, where the body follows the boxes most closely.
+        scale: Spread of the residuals in units of the usual noise, where the body follows the boxes most closely.
+        own_scale: The same in units of the noise that the vehicle's own boxes tell.
         inflation: How many neighbouring boxes tell as much as one would if they erred independently.
     """
 
@@ -69,6 +74,7 @@ class BodyFit:
     covariance_calibration: Floats
     weights: Floats
     scale: float
+    own_scale: float
     inflation: float
 
 
@@ -85,9 +91,9 @@ class _Problem:
         self.low = np.array([-0.5, -0.5, -0.5, -0.5])
         self.high = np.array([width, height, width, height]) - 0.5
         extents = self.observed[:, 2:] - self.observed[:, :2]
-        sides = np.concatenate([extents, extents], axis=1)
-        sigmas = np.hypot(EDGE_SIGMA_PX, body.edges.noise * sides)
-        self.sigmas_px = sigmas * (1.0 + HIDDEN_FACTOR * trajectory.covered[:, None])
+        self.noise_px = body.edges.noise * np.concatenate([extents, extents], axis=1)
+        self.doubt = 1.0 + HIDDEN_FACTOR * trajectory.covered[:, None]
+        self.sigmas_px = self.sigmas_with(EDGE_SIGMAS_PX[0])
         self.powers = taus_s[:, None] ** np.arange(4)
         self.progress = taus_s / max(float(np.ptp(taus_s)), 1e-9)
         self.expected = body.edges.expected(self.observed, trajectory.labels)
@@ -96,6 +102,10 @@ class _Problem:
         # A rolling shutter reads row by row, so each edge has an instant of its own; a side is taken at half height
         self.edge_taus_s = taus_s[:, None] + readout_s * ((rows + 0.5) / height - 0.5)
         self.edge_powers = self.edge_taus_s[..., None] ** np.arange(4)
+
+    def sigmas_with(self, edge_sigma_px: float) -> Floats:
+        """One standard deviation of every edge if so many pixels of it are the same in every box, shape (k, 4). [px]"""
+        return np.asarray(np.hypot(edge_sigma_px, self.noise_px) * self.doubt)
 
     def linearise(self, parameters: Floats) -> tuple[Floats, Floats]:
         """Standardised differences to the predicted boxes, with derivatives.
@@ -239,7 +249,10 @@ def fit_body(
         draft = _minimise(problem, np.zeros(N_PARAMETERS), inflation=1.0)
         inflation = _correlation_inflation(draft.residuals, draft.weights)
         drafts.append((_log_evidence(draft, inflation) + np.log(belief), problem, draft, inflation))
-    _, problem, draft, inflation = max(drafts, key=lambda each: each[0])
+    _, problem, draft, draft_inflation = max(drafts, key=lambda each: each[0])
+    residuals_px = draft.residuals * problem.sigmas_px
+    problem.sigmas_px, own_scale = _own_noise(problem, residuals_px, draft_inflation)
+    inflation = _correlation_inflation(residuals_px / problem.sigmas_px, draft.weights)
     best = _minimise(problem, draft.z, inflation)
     pulls = best.pulls(inflation)
     parameters = problem.mean + problem.sigma * best.z
@@ -250,6 +263,7 @@ def fit_body(
         covariance_calibration=_calibration_response(problem, best, pulls, spreads),
         weights=best.weights,
         scale=draft.scale,
+        own_scale=own_scale,
         inflation=inflation,
     )
 
@@ -337,8 +351,27 @@ def _minimise(problem: _Problem, z: Floats, inflation: float) -> _Minimum:
 
 
 def _cost(residuals: Floats, scale: float, z: Floats, inflation: float) -> float:
+    return _surprise(residuals / scale) / inflation + float(z @ z)
+
+
+def _surprise(residuals: Floats) -> float:
+    """Twice the negative logarithm of their likelihood under Student's t, up to a constant."""
     nu = DEGREES_OF_FREEDOM
-    return float(((nu + 1) * np.log1p((residuals / scale) ** 2 / nu)).sum() / inflation + z @ z)
+    return float((nu + 1) * np.log1p(residuals**2 / nu).sum())
+
+
+def _own_noise(problem: _Problem, residuals_px: Floats, inflation: float) -> tuple[Floats, float]:
+    """The most probable noise of the edges, shape (k, 4) [px], and the scale of the residuals in units of it."""
+    drafts = []
+    for edge_sigma_px in EDGE_SIGMAS_PX:
+        sigmas = problem.sigmas_with(edge_sigma_px)
+        scale = _weigh(residuals_px / sigmas)[1]
+        cost = _surprise(residuals_px / (sigmas * scale)) + 2 * float(np.log(sigmas * scale).sum())
+        cost += PRIOR_SCALE_WEIGHT * (scale**-2 + 2 * np.log(scale))
+        unusual = np.log(edge_sigma_px / EDGE_SIGMAS_PX[0]) / LOG_EDGE_SIGMA
+        drafts.append((cost / inflation + unusual**2, sigmas, scale))
+    _, sigmas, scale = min(drafts, key=lambda each: each[0])
+    return sigmas, scale
 
 
 def _correlation_inflation(residuals: Floats, weights: Floats) -> float:

@@ -347,6 +347,32 @@ def test_slow_errors_of_boxes_are_not_taken_for_motion(camera: Camera, monkeypat
     assert ours_kmh < 0.95 * rms_kmh()
 
 
+@pytest.mark.parametrize("camera", [OBLIQUE, ALONG], ids=["oblique", "along the street"])
+def test_as_much_noise_in_small_boxes_as_in_large_ones_is_told_by_the_boxes(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside an estimate that believes all noise to grow with the box: nearly all of these look inconsistent to it."""
+    plane = known_plane(camera)
+
+    def measured_kmh() -> list[tuple[float, float]]:
+        told = []
+        for number in range(30):
+            rng = np.random.default_rng([46, number])
+            drive, solid, noise = Drive(rng.uniform(25, 55) / 3.6), some_solid(rng), Noise(0.0, 0.0, floor_px=4.0)
+            passage = passed(plane, a_trajectory(plane, solid, drive, noise=noise, rate_hz=15.0, rng=rng))
+            if passage.speed is not None:
+                speed, sigma = speed_kmh(passage)
+                told.append((speed - true_kmh(drive), sigma))
+        return told
+
+    errors, sigmas = np.array(measured_kmh()).T
+    assert len(errors) >= 27
+    assert np.sqrt(np.square(errors).mean()) < 0.8
+    assert (np.abs(errors) < 2 * sigmas).mean() > 0.85
+    monkeypatch.setattr("edge.speed.fit.EDGE_SIGMAS_PX", (0.5,))
+    assert len(measured_kmh()) < 10
+
+
 def test_a_motorcycle_is_measured() -> None:
     errors, sigmas = [], []
     plane = known_plane(OBLIQUE)
