@@ -49,7 +49,6 @@ NOISES_PX = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 KINDS = {"car": 0.75, "van": 0.17, "bus": 0.08}
 VIEWS = {"side-on": (60.0, 90.0), "oblique": (25.0, 60.0), "along": (5.0, 25.0)}  # degrees between axis and gaze
 WANDER_S = 0.3  # how long a wandering edge keeps its error
-LOW_BOTTOM = 0.018  # of the box's height, mean of the detector (edge.speed.bodies)
 OFFSET_SIGMA = 0.012  # of the box, what a vehicle keeps at each edge
 BLUNDER_KMH = 5.0
 GOOD_RATE_HZ, GOOD_NOISE_PX = 10.0, 3.0
@@ -141,7 +140,7 @@ def some_pole(rng: np.random.Generator, view: str) -> Pole:
 
 @dataclass(frozen=True)
 class PixelNoise(Noise):
-    """Noise of box edges in pixels: white or wandering, beside what a vehicle keeps.
+    """Noise of box edges in pixels: white or wandering, beside what a vehicle keeps and the shadow at the bottom.
 
     Attributes:
         sigma_px: One standard deviation from frame to frame. [px]
@@ -158,7 +157,7 @@ class PixelNoise(Noise):
             for row in range(1, len(errors)):
                 keep = math.exp(-(times_s[row] - times_s[row - 1]) / WANDER_S)
                 errors[row] = keep * errors[row - 1] + math.sqrt(1 - keep**2) * errors[row]
-        kept = replace(EXACT, constant=self.constant, low_bottom=self.low_bottom)
+        kept = replace(EXACT, constant=self.constant, low_bottom=self.low_bottom, near_bottom=self.near_bottom)
         drawn = kept.on(boxes, times_s, rng) + self.sigma_px * errors
         edge = np.array(SIZE_PX) - 0.5
         low, high = boxes[:, :2] <= -0.5, boxes[:, 2:] >= edge
@@ -183,9 +182,7 @@ def drive_past(pole: Pole, rng: np.random.Generator) -> Outcome:
         direction=direction,
         lateral_m=-direction.sign * 1.6 + rng.normal(0.0, 0.2),
     )
-    noise = PixelNoise(
-        constant=(OFFSET_SIGMA,) * 4, low_bottom=LOW_BOTTOM, sigma_px=noise_px, is_wandering=is_wandering
-    )
+    noise = PixelNoise(constant=(OFFSET_SIGMA,) * 4, sigma_px=noise_px, is_wandering=is_wandering)
     passages = list(_passages(pole, some_solid(rng, kind), drive, noise, rate_hz, rng))
     true_kmh = kmh_from_mps(drive.mean_speed_mps)
     best = max(passages, key=lambda p: (p[0] is not None, p[3]), default=(None, None, "missed", 0))
