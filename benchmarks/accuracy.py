@@ -39,6 +39,14 @@ def main() -> None:
         choices=[head.value for head in Head],
         help="how its answer is read, one for each --weights (default: classic)",
     )
+    parser.add_argument(
+        "--bottom",
+        action="append",
+        default=[],
+        type=float,
+        metavar="SHARE",
+        help="how much lower its boxes end than the default's, one for each --weights (default: 0)",
+    )
     parser.add_argument("--surveys", type=int, default=20, help="noisy surveys of each scene (default: 20)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time (default: all cores)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep detections here, and take those that are there")
@@ -49,11 +57,14 @@ def main() -> None:
         parser.error(f"{arguments.folder}: expected a folder")
     if len(arguments.head) not in (0, len(arguments.weights)):
         parser.error(f"--head: expected one for each of {len(arguments.weights)} --weights, got {len(arguments.head)}")
+    if len(arguments.bottom) not in (0, len(arguments.weights)):
+        parser.error(f"--bottom: expected one for each of {len(arguments.weights)} --weights, got {arguments.bottom}")
     if arguments.plots:
         plots.require()
     scorers = Scorers.beside(arguments.folder)
     heads = arguments.head or [Head.CLASSIC.value] * len(arguments.weights)
-    models = [chosen_model(arguments.model), *map(chosen_model, arguments.weights, heads)]
+    bottoms = arguments.bottom or [0.0] * len(arguments.weights)
+    models = [chosen_model(arguments.model), *map(chosen_model, arguments.weights, heads, bottoms)]
     if arguments.what == "scenes":
         figures = scenes.measure(
             arguments.folder, scorers, models, surveys=arguments.surveys, keep=arguments.keep, jobs=arguments.jobs

@@ -171,17 +171,21 @@ def _paired(true: Sequence[Floats], found: Detections) -> tuple[list[int | None]
     shows: list[int | None] = [None] * len(true)
     if not true or not len(found):
         return shows, len(found)
-    a, b = np.array(true), found.boxes_xyxy_px
-    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    common = np.clip(sides, 0.0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    overlaps = common / np.maximum(areas[0][:, None] + areas[1] - common, 1e-9)
+    overlaps, held = shared(np.array(true), found.boxes_xyxy_px)
     for i, j in zip(*linear_sum_assignment(-overlaps)):
         if overlaps[i, j] >= SAME_BOX_IOU:
             shows[i] = int(j)
     # A part of a vehicle, or a box around two, is on something.
-    is_on_something = common.max(axis=0) > 0.5 * areas[1]
+    is_on_something = held.max(axis=0) > 0.5
     return shows, int((~is_on_something).sum())
+
+
+def shared(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """What boxes share, of their union and of the second's own area, shape (of a, of b) each."""
+    sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    common = np.clip(sides, 0.0, None).prod(axis=2)
+    areas = [np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9) for boxes in (a, b)]
+    return common / (areas[0][:, None] + areas[1] - common), common / areas[1]
 
 
 def figures(scenes: Sequence[Views]) -> dict[str, Any]:

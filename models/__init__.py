@@ -5,6 +5,7 @@ that differs from its entry is refused before a runtime sees it. The folder hold
 """
 
 from models.catalogue import (
+    MAX_BOTTOM,
     Catalogue,
     CatalogueError,
     Head,
@@ -18,6 +19,7 @@ from models.catalogue import (
 )
 
 __all__ = [
+    "MAX_BOTTOM",
     "Catalogue",
     "CatalogueError",
     "Head",

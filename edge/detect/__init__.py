@@ -53,7 +53,9 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     if model.runtime is Runtime.ULTRALYTICS:
         from edge.detect.ultralytics import UltralyticsDetector
 
-        return UltralyticsDetector(file, threads=threads, input_px=model.input_px, region_px=region_px)
+        return UltralyticsDetector(
+            file, threads=threads, input_px=model.input_px, region_px=region_px, bottom=model.bottom
+        )
 
     from edge.detect.network import NetworkDetector
 
@@ -62,7 +64,9 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     expected_px = input_px or model.input_px
     if expected_px is not None and network.input_px != expected_px:
         raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
-    return NetworkDetector(network, classes=classes, head=model.head or Head.CLASSIC, region_px=region_px)
+    return NetworkDetector(
+        network, classes=classes, head=model.head or Head.CLASSIC, region_px=region_px, bottom=model.bottom
+    )
 
 
 def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
@@ -80,7 +84,8 @@ def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
     if input_px is None:
         return None
     network = network_of(model, model.file, threads=threads, input_px=input_px)
-    return Glance(look, NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC))
+    part = NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC, bottom=model.bottom)
+    return Glance(look, part)
 
 
 def network_of(model: Model, file: Path, *, threads: int, input_px: tuple[int, int] | None = None) -> Network:

@@ -17,6 +17,7 @@ MAX_CANDIDATES = 300  # far more than a street holds; bounds the time of a frame
 MAX_IOU = 0.5  # two boxes that share more are one vehicle
 MAX_CONTAINED = 0.8  # so is a box of which more lies inside a better one: a cab in its lorry
 MIN_RIDDEN = 0.3  # of the smaller box lies in the other when one rides the other
+CUT_PX = 2.0  # a box that ends nearer to where the picture ends is cut there
 TINY = 1e-9  # stands for an area of nothing
 MACHINES = (RoadUser.MOTORCYCLE.label, RoadUser.BICYCLE.label)
 
@@ -85,6 +86,20 @@ class Candidates:
 
     def _of(self, rows: Ints) -> Candidates:
         return Candidates(self.boxes_xyxy[rows], self.scores[rows], self.labels[rows])
+
+
+def raised(boxes_xyxy_px: Floats, share: float, last_px: float) -> Floats:
+    """Boxes whose bottom edges are moved up by a share of the height; those that the picture cuts end where they did.
+
+    Args:
+        boxes_xyxy_px: Shape (n, 4). [px]
+        share: Of the height; negative moves them down.
+        last_px: Where the picture ends. [px]
+    """
+    moved, bottom = boxes_xyxy_px.copy(), boxes_xyxy_px[:, 3]
+    to = np.minimum(bottom - share * (bottom - boxes_xyxy_px[:, 1]), last_px)
+    moved[:, 3] = np.where(bottom < last_px - CUT_PX, to, bottom)
+    return moved
 
 
 def read_classic(answer: Answer, class_indices: Ints, class_labels: Ints, min_score: float) -> Candidates:

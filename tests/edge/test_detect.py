@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge.detect import Look, look_at_road, open_detector, open_glance
 from edge.detect.glance import Glance, glance_px
-from edge.detect.heads import MAX_CANDIDATES, Candidates, read_classic, read_end_to_end
+from edge.detect.heads import MAX_CANDIDATES, Candidates, raised, read_classic, read_end_to_end
 from edge.detect.letterbox import GREY, Canvas, Letterbox
 from edge.detect.look import CAR_PX
 from edge.detect.network import NetworkDetector
@@ -441,6 +441,17 @@ def test_a_grey_picture_holds_no_road_users() -> None:
 
     assert isinstance(found, Detections)
     assert len(found) == 0
+
+
+@pytest.mark.parametrize("share", [0.02, -0.02])
+def test_a_box_that_the_picture_cuts_is_not_raised_and_none_is_lowered_out_of_it(share: float) -> None:
+    boxes = np.array(
+        [[10.0, 0.0, 90.0, 100.0], [10.0, 0.0, 90.0, 537.0], [10.0, 40.0, 90.0, 538.5], [10.0, 40.0, 90.0, 539.5]]
+    )
+
+    ends = raised(boxes, share, 539.5)[:, 3]
+
+    assert ends == pytest.approx([98.0, 526.26, 538.5, 539.5] if share > 0 else [102.0, 539.5, 538.5, 539.5])
 
 
 def test_every_bundled_model_sees_the_clear_cars(street: dict[int, Any]) -> None:

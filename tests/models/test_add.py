@@ -41,6 +41,29 @@ def test_an_added_model_is_found_by_name_and_measures(own: Path) -> None:
 
 
 @pytest.mark.shared
+def test_where_boxes_end_is_kept_and_raised(own: Path) -> None:
+    files = [
+        added(a_fixed_size_file(), name=f"street{bottom}", licence="Apache-2.0", bottom=bottom)
+        for bottom in (0.0, 0.04)
+    ]
+    frame = Frame(captured_ns=0, captured_sigma_s=0.0, time_kind=TimeKind.PTS, image_bgr=clip_frames((40,))[40])
+
+    usual, raised = (
+        road_detector(load_catalogue().find(model.name), demo_calibration()).detect(frame).boxes_xyxy_px
+        for model in files
+    )
+    assert raised[:, :3] == pytest.approx(usual[:, :3])
+    assert usual[:, 3] - raised[:, 3] == pytest.approx(0.04 * (usual[:, 3] - usual[:, 1]))
+
+
+@pytest.mark.shared
+def test_a_bottom_that_is_no_share_is_told_and_nothing_entered(own: Path) -> None:
+    with pytest.raises(BadInput, match=r"--bottom: expected a share of the height within ±0\.1, got 3"):
+        added(a_fixed_size_file(), name="street", licence="Apache-2.0", bottom=3.0)
+    assert not own.exists()
+
+
+@pytest.mark.shared
 def test_an_added_model_that_changes_afterwards_is_refused(own: Path) -> None:
     added(a_fixed_size_file(), name="street", licence="Apache-2.0")
     with (own / "street.onnx").open("ab") as file:
