@@ -27,8 +27,11 @@ MAX_SAMPLES_FITTED = 96  # more adds time, not knowledge: neighbouring boxes err
 MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
-MAX_SCALE = 1.6  # residuals this many times the noise: not one body (right fits: 0.6 to 1.5)
-MAX_WHITE_INFLATION = 2.0  # below, no two boxes err together: another body would leave a pattern, noise does not
+MAX_SCALE = 1.6  # residuals this many times the usual noise: not one body (right fits: 0.6 to 1.5)
+MAX_OWN_SCALE = (
+    1.9  # times their own noise, if no two boxes err together: another body leaves a pattern, noise does not
+)
+MAX_WHITE_INFLATION = 2.0  # less than without a word from the vehicle's own boxes (3.0)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
 MIN_VOTE = 0.12  # share of the confidence that makes a class worth fitting
@@ -144,8 +147,9 @@ def _problem(path: Path, fit: BodyFit, explained_share: float) -> Reason | None:
     ends_s = np.array([first, last]) - path.origin_s
     accelerations = np.abs(2 * path.along[2] + 6 * path.along[3] * ends_s)
     turns_back = min(speeds) * max(speeds) <= 0
-    scale = fit.own_scale if fit.inflation < MAX_WHITE_INFLATION else fit.scale
-    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or scale > MAX_SCALE:
+    is_white = fit.inflation < MAX_WHITE_INFLATION
+    is_scattered = fit.own_scale > MAX_OWN_SCALE if is_white else fit.scale > MAX_SCALE
+    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or is_scattered:
         return Reason.INCONSISTENT
     return None
 

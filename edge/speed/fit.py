@@ -14,7 +14,8 @@ follows slow errors as if the vehicle moved so; when their correlation is known,
 the information that they really have beside that of the priors (generalised least squares in two steps).
 
 A detector's noise grows with the box. What a coarse picture, a lens or wind add is the same number of pixels in every
-box; how many, a vehicle's own residuals tell between the two fits, so that small boxes are trusted as far as they go.
+box. Where the usual noise does not explain a vehicle's boxes, it is fitted with several such noises, and the most
+credible one says how far its small boxes may be trusted.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ ACCELERATION_SIGMA_MPS2 = 1.5  # drivers in streets: 1 m/s² is brisk, 3 m/s² i
 JERK_SIGMA_MPS3 = 0.8  # kept up for as long as a zone takes; a hump asks for more and gets it from the boxes
 DRIFT_SIGMA_MPS = 0.3  # across the lane
 EDGE_SIGMAS_PX = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # noise that is the same in large and small boxes; the first is usual
-LOG_EDGE_SIGMA = 1.0  # how far from the usual one it is believed to be, one standard deviation of its logarithm
+LOG_EDGE_SIGMA = 1.0  # how far from the usual one it may be, one standard deviation of its logarithm
+UNUSUAL = 3.0  # twice the logarithm of the odds against another than the usual one
 HIDDEN_FACTOR = np.array([8.0, 2.0, 8.0, 20.0])  # how much less an edge is trusted, times the covered share
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 FAR_OFF = 10.0  # standard deviations; part of the body would be behind the camera
@@ -249,11 +251,12 @@ def fit_body(
         draft = _minimise(problem, np.zeros(N_PARAMETERS), inflation=1.0)
         inflation = _correlation_inflation(draft.residuals, draft.weights)
         drafts.append((_log_evidence(draft, inflation) + np.log(belief), problem, draft, inflation))
-    _, problem, draft, draft_inflation = max(drafts, key=lambda each: each[0])
-    residuals_px = draft.residuals * problem.sigmas_px
-    problem.sigmas_px, own_scale = _own_noise(problem, residuals_px, draft_inflation)
-    inflation = _correlation_inflation(residuals_px / problem.sigmas_px, draft.weights)
-    best = _minimise(problem, draft.z, inflation)
+    _, problem, draft, inflation = max(drafts, key=lambda each: each[0])
+    own, is_usual = _with_own_noise(problem, draft, inflation)
+    best = own
+    if not is_usual:
+        inflation = _correlation_inflation(own.residuals, own.weights)
+        best = _minimise(problem, own.z, inflation)
     pulls = best.pulls(inflation)
     parameters = problem.mean + problem.sigma * best.z
     return BodyFit(
@@ -263,7 +266,7 @@ def fit_body(
         covariance_calibration=_calibration_response(problem, best, pulls, spreads),
         weights=best.weights,
         scale=draft.scale,
-        own_scale=own_scale,
+        own_scale=own.scale,
         inflation=inflation,
     )
 
@@ -351,27 +354,27 @@ def _minimise(problem: _Problem, z: Floats, inflation: float) -> _Minimum:
 
 
 def _cost(residuals: Floats, scale: float, z: Floats, inflation: float) -> float:
-    return _surprise(residuals / scale) / inflation + float(z @ z)
-
-
-def _surprise(residuals: Floats) -> float:
-    """Twice the negative logarithm of their likelihood under Student's t, up to a constant."""
     nu = DEGREES_OF_FREEDOM
-    return float((nu + 1) * np.log1p(residuals**2 / nu).sum())
+    return float(((nu + 1) * np.log1p((residuals / scale) ** 2 / nu)).sum() / inflation + z @ z)
 
 
-def _own_noise(problem: _Problem, residuals_px: Floats, inflation: float) -> tuple[Floats, float]:
-    """The most probable noise of the edges, shape (k, 4) [px], and the scale of the residuals in units of it."""
-    drafts = []
-    for edge_sigma_px in EDGE_SIGMAS_PX:
-        sigmas = problem.sigmas_with(edge_sigma_px)
-        scale = _weigh(residuals_px / sigmas)[1]
-        cost = _surprise(residuals_px / (sigmas * scale)) + 2 * float(np.log(sigmas * scale).sum())
-        cost += PRIOR_SCALE_WEIGHT * (scale**-2 + 2 * np.log(scale))
-        unusual = np.log(edge_sigma_px / EDGE_SIGMAS_PX[0]) / LOG_EDGE_SIGMA
-        drafts.append((cost / inflation + unusual**2, sigmas, scale))
-    _, sigmas, scale = min(drafts, key=lambda each: each[0])
-    return sigmas, scale
+def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tuple[_Minimum, bool]:
+    """The fit with the most probable noise, which the problem keeps, and whether that is the usual one.
+
+    Compared by the marginal likelihood: residuals alone tell too little, for a fit bends to what it trusts too much.
+    """
+    fits: list[tuple[float, float, _Minimum]] = []
+    for edge_sigma_px in EDGE_SIGMAS_PX if draft.scale > 1.0 else EDGE_SIGMAS_PX[:1]:
+        problem.sigmas_px = problem.sigmas_with(edge_sigma_px)
+        fit = _minimise(problem, draft.z, inflation)
+        scale_prior = PRIOR_SCALE_WEIGHT * (fit.scale**-2 + 2 * np.log(fit.scale))
+        cost = (2 * np.log(problem.sigmas_px).sum() + scale_prior) / inflation - 2 * _log_evidence(fit, inflation)
+        if fits:
+            cost += UNUSUAL + (np.log(edge_sigma_px / EDGE_SIGMAS_PX[0]) / LOG_EDGE_SIGMA) ** 2
+        fits.append((float(cost), edge_sigma_px, fit))
+    _, edge_sigma_px, fit = min(fits, key=lambda each: each[0])
+    problem.sigmas_px = problem.sigmas_with(edge_sigma_px)
+    return fit, edge_sigma_px == EDGE_SIGMAS_PX[0]
 
 
 def _correlation_inflation(residuals: Floats, weights: Floats) -> float:
