@@ -40,7 +40,7 @@ def main() -> None:
         help="how its answer is read, one for each --weights (default: classic)",
     )
     parser.add_argument(
-        "--bottom",
+        "--bottom-offset",
         action="append",
         default=[],
         type=float,
@@ -57,14 +57,15 @@ def main() -> None:
         parser.error(f"{arguments.folder}: expected a folder")
     if len(arguments.head) not in (0, len(arguments.weights)):
         parser.error(f"--head: expected one for each of {len(arguments.weights)} --weights, got {len(arguments.head)}")
-    if len(arguments.bottom) not in (0, len(arguments.weights)):
-        parser.error(f"--bottom: expected one for each of {len(arguments.weights)} --weights, got {arguments.bottom}")
+    if len(arguments.bottom_offset) not in (0, len(arguments.weights)):
+        given = len(arguments.bottom_offset)
+        parser.error(f"--bottom-offset: expected one for each of {len(arguments.weights)} --weights, got {given}")
     if arguments.plots:
         plots.require()
     scorers = Scorers.beside(arguments.folder)
     heads = arguments.head or [Head.CLASSIC.value] * len(arguments.weights)
-    bottoms = arguments.bottom or [0.0] * len(arguments.weights)
-    models = [chosen_model(arguments.model), *map(chosen_model, arguments.weights, heads, bottoms)]
+    offsets = arguments.bottom_offset or [0.0] * len(arguments.weights)
+    models = [chosen_model(arguments.model), *map(chosen_model, arguments.weights, heads, offsets)]
     if arguments.what == "scenes":
         figures = scenes.measure(
             arguments.folder, scorers, models, surveys=arguments.surveys, keep=arguments.keep, jobs=arguments.jobs

@@ -1,4 +1,4 @@
-"""How much lower a model's boxes end than those of the default: what ``bottom`` in the catalogue is.
+"""How much lower a model's boxes end than those of the default: what ``bottom_offset`` in the catalogue is.
 
     python -m benchmarks.bottoms CLIPS --weights FILE [--head classic] [--keep DIR]
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.clips import VIDEO, site_of
-from benchmarks.detectors import shared
+from benchmarks.detectors import box_overlaps
 from benchmarks.evaluation import Recording, chosen_model, size_of, surveyed
 from edge.detect.heads import CUT_PX
 from edge.domain import Detections, Floats, RoadUser
@@ -42,9 +42,9 @@ def differences(default: Recording, other: Recording) -> Floats:
         while len(earlier) > 1 and earlier[1][0] <= now_s - BEFORE_S:
             earlier.pop(0)
         if earlier and earlier[0][0] <= now_s - BEFORE_S and len(boxes) and len(others):
-            stands = (shared(boxes, earlier[0][1])[0] > STANDS_IOU).any(axis=1)
+            stands = (box_overlaps(boxes, earlier[0][1])[0] > STANDS_IOU).any(axis=1)
             whole = (boxes[:, :2] > CUT_PX).all(axis=1) & (boxes[:, 2:] < size - 1 - CUT_PX).all(axis=1)
-            overlaps = shared(boxes, others)[0]
+            overlaps = box_overlaps(boxes, others)[0]
             for row in np.flatnonzero(whole & ~stands):
                 column = int(overlaps[row].argmax())
                 if overlaps[row, column] > SAME_IOU and overlaps[:, column].argmax() == row:

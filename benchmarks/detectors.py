@@ -171,7 +171,7 @@ def _paired(true: Sequence[Floats], found: Detections) -> tuple[list[int | None]
     shows: list[int | None] = [None] * len(true)
     if not true or not len(found):
         return shows, len(found)
-    overlaps, held = shared(np.array(true), found.boxes_xyxy_px)
+    overlaps, held = box_overlaps(np.array(true), found.boxes_xyxy_px)
     for i, j in zip(*linear_sum_assignment(-overlaps)):
         if overlaps[i, j] >= SAME_BOX_IOU:
             shows[i] = int(j)
@@ -180,7 +180,7 @@ def _paired(true: Sequence[Floats], found: Detections) -> tuple[list[int | None]
     return shows, int((~is_on_something).sum())
 
 
-def shared(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+def box_overlaps(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     """What boxes share, of their union and of the second's own area, shape (of a, of b) each."""
     sides = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
     common = np.clip(sides, 0.0, None).prod(axis=2)

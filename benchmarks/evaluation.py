@@ -194,19 +194,19 @@ class Recording:
         return Recording(frames, self.size_px, self.declared_hz)
 
 
-def chosen_model(name: str | None, head: str | None = None, bottom: float = 0.0) -> Model:
+def chosen_model(name: str | None, head: str | None = None, bottom_offset: float = 0.0) -> Model:
     """A model of the catalogue, or a file.
 
     Args:
         name: Of the catalogue, or a path; None: the catalogue's default.
         head: How the answer of a file is read: an ONNX file of COCO classes that runs without Ultralytics; None: the
             file is left to Ultralytics.
-        bottom: How much lower the boxes of such a file end than the default's, as a share of their height.
+        bottom_offset: How much lower the boxes of such a file end than the default's, as a share of their height.
     """
     model = known_model(name)
     if head is None:
         return model
-    return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=COCO, bottom=bottom)
+    return replace(model, runtime=Runtime.ONNXRUNTIME, head=Head(head), classes=COCO, bottom_offset=bottom_offset)
 
 
 class Looks:
@@ -255,7 +255,7 @@ def _key(clip: Path, model: Model, calibration: Calibration) -> str:
     """Names what is taken from a model about a clip: by the checksums of both, the look, and what is corrected."""
     look = look_of(model, calibration)
     seen = "x".join(str(side) for side in (*look.region_px, *look.input_px))
-    raised = f"-{model.bottom}" if model.bottom else ""
+    raised = f"-{model.bottom_offset}" if model.bottom_offset else ""
     return f"{clip.stem}-{_checksum(clip)}-{model.name}-{model.sha256[:8]}-{seen}{raised}"
 
 

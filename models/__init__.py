@@ -5,7 +5,7 @@ that differs from its entry is refused before a runtime sees it. The folder hold
 """
 
 from models.catalogue import (
-    MAX_BOTTOM,
+    MAX_BOTTOM_OFFSET,
     Catalogue,
     CatalogueError,
     Head,
@@ -19,7 +19,7 @@ from models.catalogue import (
 )
 
 __all__ = [
-    "MAX_BOTTOM",
+    "MAX_BOTTOM_OFFSET",
     "Catalogue",
     "CatalogueError",
     "Head",

@@ -31,12 +31,12 @@ BUNDLED = Path(__file__).with_name("catalogue.toml")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-MAX_BOTTOM = 0.1  # of a box's height: further off, a detector has not drawn the vehicle
+MAX_BOTTOM_OFFSET = 0.1  # of a box's height: further off, a detector has not drawn the vehicle
 _OWN_FILES = (".pt", ".onnx", ".engine", ".torchscript")
 _SYSTEM = Path("/var/lib/snellius/models")  # beside the outbox of the service
 _KEYS = (
     "summary", "file", "sha256", "bytes", "url", "input_px", "stride", "runtime", "head", "source", "licence",
-    "classes", "measured", "bottom",
+    "classes", "measured", "bottom_offset",
 )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class Model:
         url: Where ``models fetch`` gets it; None: it is here.
         size_bytes: Of the file at ``url``.
         measured: What was measured of it, for reading.
-        bottom: How much lower its boxes end than those of the default, as a share of their height.
+        bottom_offset: How much lower its boxes end than those of the default, as a share of their height.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Model:
     url: str | None = None
     size_bytes: int | None = None
     measured: str | None = None
-    bottom: float = 0.0
+    bottom_offset: float = 0.0
 
     @property
     def is_fetched(self) -> bool:
@@ -260,7 +260,7 @@ def _written(model: Model) -> str:
         "source": model.source,
         "licence": model.licence,
         "measured": model.measured,
-        "bottom": model.bottom or None,
+        "bottom_offset": model.bottom_offset or None,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in entries.items() if value is not None]
     classes = ", ".join(f"{name} = {list(indices)}" for name, indices in model.classes.items())
@@ -319,7 +319,7 @@ def _model(name: str, entry: object, catalogue: Path, fetched: Path) -> Model:
         url=url,
         size_bytes=_typed(entry, "bytes", int, where) if "bytes" in entry else None,
         measured=_typed(entry, "measured", str, where) if "measured" in entry else None,
-        bottom=_bottom(entry, where),
+        bottom_offset=_bottom_offset(entry, where),
     )
 
 
@@ -371,11 +371,13 @@ def _size(table: Mapping[str, object], where: str) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _bottom(table: Mapping[str, object], where: str) -> float:
-    bottom = _typed(table, "bottom", float, where) if "bottom" in table else 0.0
-    if not abs(bottom) <= MAX_BOTTOM:
-        raise CatalogueError(f"{where}: bottom: expected a share of the height within ±{MAX_BOTTOM}, got {bottom}")
-    return bottom
+def _bottom_offset(table: Mapping[str, object], where: str) -> float:
+    offset = _typed(table, "bottom_offset", float, where) if "bottom_offset" in table else 0.0
+    if not abs(offset) <= MAX_BOTTOM_OFFSET:
+        raise CatalogueError(
+            f"{where}: bottom_offset: expected a share of the height within ±{MAX_BOTTOM_OFFSET}, got {offset}"
+        )
+    return offset
 
 
 def _stride(table: Mapping[str, object], where: str) -> int | None:

@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from edge.errors import BadInput
-from models import MAX_BOTTOM, CatalogueError, Head, Model, Runtime, checksum, keep_own, load_catalogue, own_folder
+from models import (
+    MAX_BOTTOM_OFFSET,
+    CatalogueError,
+    Head,
+    Model,
+    Runtime,
+    checksum,
+    keep_own,
+    load_catalogue,
+    own_folder,
+)
 
 
 def add(
@@ -27,7 +37,7 @@ def add(
         str | None,
         typer.Option(help="Its class indices on a road, such as car=2,truck=7,bus=5.", show_default="as it says"),
     ] = None,
-    bottom: Annotated[
+    bottom_offset: Annotated[
         float, typer.Option(help="How much lower its boxes end than the default's, as a share of their height.")
     ] = 0.0,
 ) -> None:
@@ -37,7 +47,7 @@ def add(
 
     Example: snellius models add city.onnx --licence AGPL-3.0 --classes car=0,truck=1
     """
-    model = added(file, name=name, licence=licence, source=source, classes=classes, bottom=bottom)
+    model = added(file, name=name, licence=licence, source=source, classes=classes, bottom_offset=bottom_offset)
     shown = ", ".join(f"{user} {list(indices)}" for user, indices in model.classes.items())
     size = "{}x{}".format(*model.input_px) if model.input_px else "the size that its runtime chooses"
     typer.echo(f"{model.name}: {size}, {model.runtime.value}, {shown or 'classes by name'}")
@@ -51,20 +61,22 @@ def added(
     licence: str,
     source: str | None = None,
     classes: str | None = None,
-    bottom: float = 0.0,
+    bottom_offset: float = 0.0,
 ) -> Model:
     """Try a model, copy it into the folder of this device and enter it there.
 
     Raises:
         BadInput: It is no model that can be run, says nothing of road users, its name is taken by another one, or
-            ``bottom`` is no share.
+            ``bottom_offset`` is no share.
         BackendUnavailable: What runs it is not installed.
     """
     from edge.detect import open_detector
     from edge.detect.described import described
 
-    if not abs(bottom) <= MAX_BOTTOM:
-        raise BadInput(f"--bottom: expected a share of the height within ±{MAX_BOTTOM}, got {bottom}")
+    if not abs(bottom_offset) <= MAX_BOTTOM_OFFSET:
+        raise BadInput(
+            f"--bottom-offset: expected a share of the height within ±{MAX_BOTTOM_OFFSET}, got {bottom_offset}"
+        )
     said = described(file)
     chosen = classes_of(classes) if classes is not None else said.classes
     if not chosen and said.runtime is not Runtime.ULTRALYTICS:
@@ -81,7 +93,7 @@ def added(
         source=source or file.name,
         licence=licence,
         classes=chosen,
-        bottom=bottom,
+        bottom_offset=bottom_offset,
     )
     refuse_taken(model)
     open_detector(model)

@@ -115,7 +115,7 @@ def verified(
         source=model.source,
         licence=model.licence if model.licence != "unknown" else licence,
         classes=Description(said.runtime, said.input_px, said.head, source.names).classes,
-        bottom=model.bottom,
+        bottom_offset=model.bottom_offset,
     )
     refuse_taken(entry)
     head = said.head or Head.CLASSIC

@@ -54,7 +54,7 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
         from edge.detect.ultralytics import UltralyticsDetector
 
         return UltralyticsDetector(
-            file, threads=threads, input_px=model.input_px, region_px=region_px, bottom=model.bottom
+            file, threads=threads, input_px=model.input_px, region_px=region_px, bottom_offset=model.bottom_offset
         )
 
     from edge.detect.network import NetworkDetector
@@ -65,7 +65,11 @@ def open_detector(model: Model, *, threads: int = 2, look: Look | None = None) -
     if expected_px is not None and network.input_px != expected_px:
         raise BadInput(f"model {model.name}: expected an input of {expected_px} px, the file has {network.input_px}")
     return NetworkDetector(
-        network, classes=classes, head=model.head or Head.CLASSIC, region_px=region_px, bottom=model.bottom
+        network,
+        classes=classes,
+        head=model.head or Head.CLASSIC,
+        region_px=region_px,
+        bottom_offset=model.bottom_offset,
     )
 
 
@@ -84,7 +88,9 @@ def open_glance(model: Model, look: Look, *, threads: int = 2) -> Glance | None:
     if input_px is None:
         return None
     network = network_of(model, model.file, threads=threads, input_px=input_px)
-    part = NetworkDetector(network, classes=_road_users(model), head=model.head or Head.CLASSIC, bottom=model.bottom)
+    part = NetworkDetector(
+        network, classes=_road_users(model), head=model.head or Head.CLASSIC, bottom_offset=model.bottom_offset
+    )
     return Glance(look, part)
 
 

@@ -64,7 +64,7 @@ class NetworkDetector:
         head: Head = Head.CLASSIC,
         min_score: float = MIN_SCORE,
         region_px: Region | None = None,
-        bottom: float = 0.0,
+        bottom_offset: float = 0.0,
     ) -> None:
         """Put a detector around a network.
 
@@ -74,7 +74,7 @@ class NetworkDetector:
             head: How the output is read.
             min_score: Weaker candidates are dropped. From 0 to 1.
             region_px: Look only at this part of each frame: first column, first row, and one past the last of each.
-            bottom: How much too low the network's boxes end, as a share of their height (:class:`models.Model`).
+            bottom_offset: How much too low the network's boxes end, as a share of their height (:class:`models.Model`).
 
         Raises:
             BadInput: The network has not that head, or fewer classes.
@@ -84,7 +84,7 @@ class NetworkDetector:
         self._network = network
         self._head = head
         self._min_score = min_score
-        self._bottom = bottom
+        self._bottom_offset = bottom_offset
         pairs = sorted((index, user.label) for user, indices in classes.items() for index in indices)
         self._class_indices = np.array([index for index, _ in pairs], dtype=np.intp)
         self._class_labels = np.array([label for _, label in pairs], dtype=np.intp)
@@ -100,7 +100,9 @@ class NetworkDetector:
             BadInput: The region does not lie inside the frame.
         """
         found = self._read(self._network.answer(self.blob(frame)))
-        boxes = raised(self._letterbox.to_frame(found.boxes_xyxy), self._bottom, self._letterbox.region_px[3] - 0.5)
+        boxes = raised(
+            self._letterbox.to_frame(found.boxes_xyxy), self._bottom_offset, self._letterbox.region_px[3] - 0.5
+        )
         return Detections(boxes, found.scores, found.labels)
 
     def look_at(self, region_px: Region) -> None:

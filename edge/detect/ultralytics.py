@@ -33,7 +33,7 @@ class UltralyticsDetector:
         min_score: float = 0.2,
         input_px: tuple[int, int] | None = None,
         region_px: Region | None = None,
-        bottom: float = 0.0,
+        bottom_offset: float = 0.0,
     ) -> None:
         """Load a model.
 
@@ -43,7 +43,7 @@ class UltralyticsDetector:
             min_score: Weaker candidates are dropped. From 0 to 1.
             input_px: Width and height that frames are scaled to; None: what the model was made for. [px]
             region_px: Look only at this part of each frame: first column, first row, and one past the last of each.
-            bottom: How much too low the model's boxes end, as a share of their height (:class:`models.Model`).
+            bottom_offset: How much too low the model's boxes end, as a share of their height (:class:`models.Model`).
 
         Raises:
             BackendUnavailable: Ultralytics is not installed.
@@ -73,7 +73,7 @@ class UltralyticsDetector:
         if not self._labels:
             raise BadInput(f"{model}: expected classes such as car, truck or bus, found {', '.join(names.values())}")
         self.region_px = region_px
-        self._bottom = bottom
+        self._bottom_offset = bottom_offset
         self._options: dict[str, object] = {
             "conf": min_score,
             "classes": list(self._labels),
@@ -105,7 +105,7 @@ class UltralyticsDetector:
             np.array([self._labels[int(index)] for index in boxes.cls], dtype=np.intp),
         )
         found = found.best_first().without_duplicates().with_riders_joined()
-        return Detections(raised(found.boxes_xyxy, self._bottom, y1 - 0.5), found.scores, found.labels)
+        return Detections(raised(found.boxes_xyxy, self._bottom_offset, y1 - 0.5), found.scores, found.labels)
 
 
 def _fixed_input_px(model: Any) -> tuple[int, int] | None:

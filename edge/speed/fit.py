@@ -66,7 +66,7 @@ class BodyFit:
         covariance_calibration: Response to the calibration's uncertainty, shape (17, 17).
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
         scale: Spread of the residuals in units of the usual noise, where the body follows the boxes most closely.
-        own_scale: The same in units of the noise that the vehicle's own boxes tell.
+        own_scale: That of the fit with the noise that the vehicle's own boxes tell, in units of it.
         inflation: How many neighbouring boxes tell as much as one would if they erred independently.
     """
 

@@ -85,16 +85,16 @@ def test_a_part_of_the_frame_answers_in_pixels_of_the_frame(kind: Kind, tmp_path
 
 
 @pytest.mark.parametrize("kind", kinds())
-@pytest.mark.parametrize("bottom", [-0.05, 0.05])
+@pytest.mark.parametrize("offset", [-0.05, 0.05])
 def test_boxes_that_end_lower_than_those_of_the_default_are_raised_by_as_much(
-    kind: Kind, bottom: float, tmp_path: Path
+    kind: Kind, offset: float, tmp_path: Path
 ) -> None:
     model, frame = small_network(kind, tmp_path), a_frame(a_picture(STREET))
     drawn = open_detector(model).detect(frame).boxes_xyxy_px
 
-    found = open_detector(replace(model, bottom=bottom)).detect(frame).boxes_xyxy_px
+    found = open_detector(replace(model, bottom_offset=offset)).detect(frame).boxes_xyxy_px
 
-    expected = drawn - bottom * (drawn[:, 3:] - drawn[:, 1:2]) * np.array([0.0, 0.0, 0.0, 1.0])
+    expected = drawn - offset * (drawn[:, 3:] - drawn[:, 1:2]) * np.array([0.0, 0.0, 0.0, 1.0])
     assert found == pytest.approx(expected, abs=1e-3)
 
 

@@ -367,7 +367,7 @@ def test_as_much_noise_in_small_boxes_as_in_large_ones_is_told_by_the_boxes(
 
     errors, sigmas = np.array(measured_kmh()).T
     assert len(errors) >= 27
-    assert np.sqrt(np.square(errors).mean()) < 0.8
+    assert np.sqrt(np.square(errors).mean()) < 0.6
     assert (np.abs(errors) < 2 * sigmas).mean() > 0.85
     monkeypatch.setattr("edge.speed.fit.EDGE_SIGMAS_PX", (0.5,))
     assert len(measured_kmh()) <= 20

@@ -43,8 +43,8 @@ def test_an_added_model_is_found_by_name_and_measures(own: Path) -> None:
 @pytest.mark.shared
 def test_where_boxes_end_is_kept_and_raised(own: Path) -> None:
     files = [
-        added(a_fixed_size_file(), name=f"street{bottom}", licence="Apache-2.0", bottom=bottom)
-        for bottom in (0.0, 0.04)
+        added(a_fixed_size_file(), name=f"street{offset}", licence="Apache-2.0", bottom_offset=offset)
+        for offset in (0.0, 0.04)
     ]
     frame = Frame(captured_ns=0, captured_sigma_s=0.0, time_kind=TimeKind.PTS, image_bgr=clip_frames((40,))[40])
 
@@ -58,8 +58,8 @@ def test_where_boxes_end_is_kept_and_raised(own: Path) -> None:
 
 @pytest.mark.shared
 def test_a_bottom_that_is_no_share_is_told_and_nothing_entered(own: Path) -> None:
-    with pytest.raises(BadInput, match=r"--bottom: expected a share of the height within ±0\.1, got 3"):
-        added(a_fixed_size_file(), name="street", licence="Apache-2.0", bottom=3.0)
+    with pytest.raises(BadInput, match=r"--bottom-offset: expected a share of the height within ±0\.1, got 3"):
+        added(a_fixed_size_file(), name="street", licence="Apache-2.0", bottom_offset=3.0)
     assert not own.exists()
 
 

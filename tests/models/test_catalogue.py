@@ -96,7 +96,10 @@ def test_a_missing_file_is_told_with_its_path(tmp_path: Path) -> None:
         pytest.param('"end-to-end"', '"v8"', "small: head: expected one of classic, end-to-end, got 'v8'", id="head"),
         pytest.param("[2, 7]", "[2, -7]", r"small: classes\.car: expected a list of whole numbers", id="class index"),
         pytest.param(
-            "[320, 192]", "[320, 192]\nbottom = 0.5", r"small: bottom: expected a share .* within ±0\.1", id="bottom"
+            "[320, 192]",
+            "[320, 192]\nbottom_offset = 0.5",
+            r"small: bottom_offset: expected a share .* within ±0\.1",
+            id="bottom",
         ),
         pytest.param('"9f86', '"9F86', "small: sha256: expected 64 hexadecimal digits", id="capitals in a checksum"),
         pytest.param("[models.small]", '[models."Small one"]', "expected a name of a-z", id="a name with spaces"),

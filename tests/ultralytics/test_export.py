@@ -103,7 +103,7 @@ def test_an_export_says_what_its_source_says(source: Source, kind: Format, blobs
     assert entered.head is (Head.END_TO_END if keeps_its_head else Head.CLASSIC)
     assert entered == load_catalogue().find(entered.name)
     assert entered.classes["truck"] == (7,)
-    assert entered.bottom == KNOWN.bottom != 0.0
+    assert entered.bottom_offset == KNOWN.bottom_offset != 0.0
 
 
 @pytest.mark.timeout(900)
