@@ -2,15 +2,18 @@
 
 There is no video: the tracks of two published systems take the place of detector and tracker, so this tests the
 estimator for point tracks and its refusals. Which tracks the protocol keeps, which car a track belongs to, when it
-crosses the line and every figure come from the evaluation set's scorer.
+crosses the line and every figure come from the evaluation set's scorer. Tracks that the protocol drops are no
+passages, but may show a spot of a vehicle that is nearer to the road than others.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,12 +83,19 @@ def measure_tracks(scorer: ModuleType, tracks_file: Path, rules: Sequence[str] |
     camera = _read(tracks_file.with_name("calibration.json"))[CALIBRATION]
     to_road = np.array(camera["derived"]["H_image_to_road_metres"])
     theirs = scorer.reference(truth, tracks, to_road, rules or tuple(scorer.ESTIMATORS))
+    kept = [list(scorer.usable_tracks({"tracks": [raw]}, truth, to_road)) for raw in tracks["tracks"]]
+    usable = [one for ones in kept for one in ones]
+    zone_m = _zone(scorer, [track for track, _ in usable], to_road)
+    spots = [_spot_of(scorer, track.t, track.road, to_road, zone_m) for track, _ in usable]
+    dropped = [raw for raw, ones in zip(tracks["tracks"], kept) if not ones]
+    spots += [_spot_of(scorer, *_places(scorer, raw, truth, to_road), to_road, zone_m) for raw in dropped]
+    vehicles = speeds_of_vehicles(
+        [spot.told for spot in spots],
+        np.array([*(track.t_line0 for track, _ in usable), *(spot.passed_s for spot in spots[len(usable) :])]),
+        np.array([spot.across_m for spot in spots]),
+    )
     passages, reasons = [], Counter[str]()
-    usable = list(scorer.usable_tracks(tracks, truth, to_road))
-    spots = [speed_of(scorer, track, to_road) for track, _ in usable]
-    passed_s = np.array([track.t_line0 for track, _ in usable])
-    across_m = np.array([np.median(track.road[:, 0]) for track, _ in usable])
-    for (track, lane), told in zip(usable, speeds_of_vehicles(spots, passed_s, across_m)):
+    for (track, lane), told in zip(usable, vehicles):
         reasons["measured" if told.problem is None else told.problem.value] += 1
         passage = {"t_line0": track.t_line0, "lane": lane, "speed_kmh": None}
         if told.problem is None and told.speed_mps is not None and told.sigma_mps is not None:
@@ -100,24 +110,53 @@ def measure_tracks(scorer: ModuleType, tracks_file: Path, rules: Sequence[str] |
     }
 
 
-def speed_of(scorer: ModuleType, track: Any, to_road: Floats) -> PointSpeed:
-    """Our estimate for a track of the scorer: places along the road, and the zone between first and last line.
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A spot of a vehicle that was followed.
 
-    Args:
-        scorer: The scorer's module.
-        track: One of its tracks.
-        to_road: Homography from pixels to metres; the second axis runs along the road, shape (3, 3).
+    Attributes:
+        told: What its track says.
+        passed_s: When it passes measurement line 0 at that speed; NaN without one. [s]
+        across_m: Its place across the road; NaN without any. [m]
     """
-    across, along = track.road.T
-    to_pixels = np.linalg.inv(to_road)
-    pixels = scorer.to_road(to_pixels, np.column_stack([across, along, np.ones(len(along))]))
+
+    told: PointSpeed
+    passed_s: float
+    across_m: float
+
+
+def _zone(scorer: ModuleType, tracks: Sequence[Any], to_road: Floats) -> tuple[float, float]:
+    """Where vehicles cross the last measurement line and line 0, along the road. [m]"""
+    ends = np.array([[*track.entry, 1.0, *track.exit, 1.0] for track in tracks]).reshape(-1, 3)
+    first, last = np.median(scorer.to_road(to_road, ends)[:, 1].reshape(-1, 2), axis=0)
+    return float(first), float(last)
+
+
+def _places(scorer: ModuleType, raw: dict[str, Any], truth: dict[str, Any], to_road: Floats) -> tuple[Floats, Floats]:
+    """Instants (k,) and places on the road (k, 2) of a track that the protocol drops, off the picture's border."""
+    points = np.column_stack([raw["x"], raw["y"], np.ones(len(raw["x"]))])
+    low, high = np.full(2, scorer.BORDER), np.array(truth["image_size"]) - scorer.BORDER
+    inner = ((points[:, :2] > low) & (points[:, :2] < high)).all(axis=1)
+    return np.array(raw["frames"], dtype=np.float64)[inner] / truth["fps"], scorer.to_road(to_road, points[inner])
+
+
+def _spot_of(
+    scorer: ModuleType, times_s: Floats, road_m: Floats, to_road: Floats, zone_m: tuple[float, float]
+) -> _Spot:
+    """Our estimate for a spot's places on the road, of which the second axis runs along it."""
+    along = road_m[:, 1]
+    pixels = scorer.to_road(np.linalg.inv(to_road), np.column_stack([road_m, np.ones(len(road_m))]))
     step_px = 0.5
     ends = np.array(
         [scorer.to_road(to_road, _moved(pixels, axis, sign * step_px)) for axis in (0, 1) for sign in (1, -1)]
     )
     slopes = np.hypot(ends[0, :, 1] - ends[1, :, 1], ends[2, :, 1] - ends[3, :, 1]) / (2 * step_px)
-    first, last = (scorer.to_road(to_road, np.array([[*end, 1.0]]))[0, 1] for end in (track.entry, track.exit))
-    return speed_of_points(track.t, along, POINT_SIGMA_PX * slopes, (float(first), float(last)))
+    told = speed_of_points(times_s, along, POINT_SIGMA_PX * slopes, zone_m)
+    if told.speed_mps is None:
+        return _Spot(told, math.nan, math.nan)
+    nearest = int(np.abs(along - zone_m[1]).argmin())
+    passed_s = times_s[nearest] + (zone_m[1] - along[nearest]) / told.speed_mps
+    return _Spot(told, float(passed_s), float(np.median(road_m[:, 0])))
 
 
 def _moved(pixels: Floats, axis: int, by_px: float) -> Floats:

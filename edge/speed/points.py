@@ -7,8 +7,9 @@ track is cut where it leaps, the pieces lose the ends at which they stand, and o
 fitted to the rest by iteratively re-weighted least squares (Student's t). A leap between features of one vehicle then
 costs nothing; a leap to a vehicle of another speed shows, and is refused.
 
-A spot above the road moves too fast on its plane: H / (H - h) times, at height h seen from height H. One track does not
-show that. But where several spots of a vehicle are followed, the slowest is nearest to the road, and speaks for all.
+A spot above the road moves too fast on its plane: H / (H - h) times, at height h seen from height H. One spot does not
+show that. But where several spots of a vehicle are followed, by one track that leaps between them or by several, the
+slowest is nearest to the road, and speaks for all.
 
 A point wanders over the vehicle that carries it, so neighbouring points err together; the covariance is inflated by the
 lag-one correlation of the residuals (see :mod:`edge.speed.fit`).
@@ -33,6 +34,7 @@ LEAP_SIGMAS = 2.0
 MIN_PIECE_POINTS = 4
 MIN_PIECE_SHARE = 0.25  # of the points of the largest piece
 MIN_BASELINE_M = 6.0
+MIN_SPEAKER_M = 10.0  # for the spot that speaks for a vehicle: many of those followed for less are not at the road
 MAX_RELATIVE_SIGMA = 0.05  # points know less than bodies; more, and the speed is a guess
 MAX_SCALE = 2.5  # residuals this many times the assumed noise: not one vehicle
 MAX_CHANGE = 0.15  # of the speed, between the halves of what was seen: braking harder than drivers do, or two vehicles
@@ -41,8 +43,8 @@ ACCELERATION_SIGMA_MPS2 = 1.0  # in the part of the zone that was not seen
 DEGREES_OF_FREEDOM = 4.0  # of Student's t
 STEPS = 10
 MAX_CORRELATION = 0.95
-SAME_VEHICLE_S = 0.3  # between two of its spots at one line; with 0.7 s, cars that follow each other were joined
-SAME_VEHICLE_M = 1.75  # across the road, half a lane
+SPOTS_WITHIN_S = 0.5  # at one line: a lorry of 12 m at 85 km/h; from 0.6 s on, cars that follow each other are joined
+SPOTS_WITHIN_M = 1.75  # across the road, half a lane
 AGREEING_SIGMAS = 2.0
 
 
@@ -120,8 +122,8 @@ def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: F
     vehicles = []
     for one, own_s, own_m in zip(told, passed_s, across_m):
         spots = np.flatnonzero(
-            (np.abs(passed_s - own_s) < SAME_VEHICLE_S)
-            & (np.abs(across_m - own_m) < SAME_VEHICLE_M)
+            (np.abs(passed_s - own_s) < SPOTS_WITHIN_S)
+            & (np.abs(across_m - own_m) < SPOTS_WITHIN_M)
             & (speeds * (one.speed_mps or 0.0) > 0.0)
         )
         if not len(spots):
@@ -135,6 +137,7 @@ def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: F
                 told[slowest],
                 speed_mps=float(np.average(speeds[agreeing], weights=sigmas[agreeing] ** -2)),
                 sigma_mps=float(sigmas[agreeing].min()),
+                problem=None if told[slowest].baseline_m >= MIN_SPEAKER_M else Reason.SHORT_BASELINE,
             )
         )
     return vehicles
@@ -224,9 +227,14 @@ def _unseen_variance(along_m: Floats, middle_m: float, speed_mps: float) -> floa
 
 
 def _agreeing(pieces: list[Ints], times_s: Floats, along_m: Floats) -> list[Ints]:
-    """The largest piece and those that go about as fast: a piece of another speed shows another vehicle, or none."""
-    largest = max(pieces, key=lambda piece: abs(along_m[piece[-1]] - along_m[piece[0]]))
-    pace = _mean_pace(largest, times_s, along_m)
+    """The slowest piece and those that go about as fast: the others show spots above the road, or other vehicles."""
+
+    def at_most(piece: Ints) -> float:
+        baseline = abs(float(along_m[piece[-1]] - along_m[piece[0]]))
+        slide = SLIDE_SIGMA_M / max(baseline, 1e-9)
+        return abs(_mean_pace(piece, times_s, along_m)) * (1 + AGREEING_SIGMAS * slide)
+
+    pace = _mean_pace(min(pieces, key=at_most), times_s, along_m)
     return [piece for piece in pieces if abs(_mean_pace(piece, times_s, along_m) / pace - 1) < MAX_CHANGE]
 
 

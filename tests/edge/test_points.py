@@ -64,6 +64,17 @@ def test_a_leap_to_a_vehicle_of_another_speed_is_left_out() -> None:
     assert found.speed_mps == pytest.approx(-20.0, rel=0.015)
 
 
+@pytest.mark.parametrize("roof_first", [True, False])
+def test_a_track_that_leaps_between_roof_and_wheel_has_the_speed_of_the_wheel(roof_first: bool) -> None:
+    """Seen from 8 m, 20 m/s look like 24 at 1.4 m: the longer piece is not the one to believe."""
+    roof, wheel = a_track(24.0, from_m=50.0, to_m=36.0), a_track(20.0, from_m=36.0, to_m=24.0)
+    first, second = (roof, wheel) if roof_first else (wheel, roof)
+    lower = second[1] + first[1][-1] - second[1][0] - 3.0
+    found = measured(np.append(first[0], first[0][-1] + 1 / RATE_HZ + second[0]), np.append(first[1], lower))
+    assert found.problem is None
+    assert found.speed_mps == pytest.approx(-20.0, rel=0.015)
+
+
 def test_a_track_that_slows_down_as_no_driver_does_is_refused() -> None:
     times = np.arange(0.0, 2.4, 1 / RATE_HZ)
     along = 50.0 - 22.0 * times + 3.2 * times**2
@@ -100,8 +111,10 @@ def test_half_a_zone_makes_the_mean_speed_through_it_less_certain() -> None:
     assert half.sigma_mps > 1.5 * whole.sigma_mps
 
 
-def a_spot(speed_mps: float, sigma_mps: float = 0.3, problem: Reason | None = None) -> PointSpeed:
-    return PointSpeed(speed_mps, sigma_mps, baseline_m=20.0, samples=40, problem=problem)
+def a_spot(
+    speed_mps: float, sigma_mps: float = 0.3, problem: Reason | None = None, baseline_m: float = 20.0
+) -> PointSpeed:
+    return PointSpeed(speed_mps, sigma_mps, baseline_m, samples=40, problem=problem)
 
 
 def spoken(spots: list[PointSpeed], passed_s: list[float], across_m: list[float] | None = None) -> list[float | None]:
@@ -131,10 +144,19 @@ def test_a_track_that_may_not_be_used_has_the_speed_of_another_spot() -> None:
     assert spoken([a_spot(26.0, problem=Reason.SHORT_BASELINE), a_spot(20.0)], [4.0, 5.0]) == [None, 20.0]
 
 
+def test_a_spot_followed_for_a_few_metres_is_heard_but_does_not_speak_for_a_vehicle() -> None:
+    """Alone it may be a roof; as the slowest of several it shows that the others are."""
+    brief = a_spot(20.0, baseline_m=8.0)
+    (alone,) = speeds_of_vehicles([brief], np.array([4.0]), np.array([3.0]))
+    assert alone.problem is Reason.SHORT_BASELINE
+    assert spoken([brief, a_spot(26.0)], [4.0, 4.1]) == [None, None]
+    assert spoken([a_spot(22.0, 1.2, baseline_m=8.0), a_spot(20.0)], [4.0, 4.1]) == pytest.approx([20.1] * 2, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("passed_s", "across_m", "second_mps"),
     [
-        pytest.param([4.0, 4.5], [3.0, 3.0], 20.0, id="behind it"),
+        pytest.param([4.0, 4.6], [3.0, 3.0], 20.0, id="behind it"),
         pytest.param([4.0, 4.1], [3.0, 6.2], 20.0, id="in the next lane"),
         pytest.param([4.0, 4.1], [3.0, 3.0], -20.0, id="the other way"),
     ],
