@@ -7,6 +7,10 @@ doi:10.1007/978-3-031-20047-2_1). The cost of a pair is the squared Mahalanobis 
 apparent size plus the lack of overlap in the picture; the overlap lets a vehicle whose tyres are hidden, and whose
 place on the road is therefore wrong, keep its identity. Classes play no part: they flip from frame to frame.
 
+Where boxes are noisier than believed, some of a vehicle's fall outside of its track's gate and begin a second track,
+which takes its turn with the first. Two vehicles are never at one place, so two tracks that are, and were never seen in
+the same frame, are made one.
+
 Memory is bounded: a track that grows beyond ``MAX_SAMPLES`` forgets every second sample of its older half.
 """
 
@@ -33,6 +37,9 @@ SIZE_MEMORY = 0.8  # weight of the past in a track's apparent size
 LOST_AFTER_S = 1.2  # a van hides a car for this long at walking distance; longer, and it is another vehicle
 NEW_LOST_AFTER_S = 0.35  # a track of few sightings has no reliable speed to wait with
 FEW_SIGHTINGS = 4
+SAME_PLACE = np.array(
+    [4.0, 1.5, 8.0, 3.0]
+)  # along, left [m], their rates [m/s]: no two vehicles are so near in all four
 MAX_SAMPLES = 512
 TRUNCATED_PX = 3.0  # a bottom edge this near to the picture's edge says nothing about the tyres
 TRUNCATED_VARIANCE_M2 = 25.0
@@ -75,6 +82,9 @@ class _Scene:
     noise_m2: Floats
 
 
+_PER_SIGHTING = ("times_s", "boxes", "scores", "labels", "positions_m", "covered")
+
+
 @dataclass(slots=True, eq=False)
 class _Track:
     number: int
@@ -103,13 +113,26 @@ class _Track:
         if len(self.times_s) > MAX_SAMPLES:
             self._thin()
 
+    def absorb(self, other: _Track) -> None:
+        """Take over the sightings of a track of the same vehicle, and where it is if that was seen later."""
+        order = np.argsort(self.times_s + other.times_s)
+        for name in _PER_SIGHTING:
+            values = getattr(self, name) + getattr(other, name)
+            setattr(self, name, [values[row] for row in order])
+        if other.last_seen_s > self.last_seen_s:
+            self.state, self.covariance, self.size_m = other.state, other.covariance, other.size_m
+            self.last_seen_s = other.last_seen_s
+        self.seen += other.seen
+        while len(self.times_s) > MAX_SAMPLES:
+            self._thin()
+
     @property
     def patience_s(self) -> float:
         return LOST_AFTER_S if self.seen >= FEW_SIGHTINGS else NEW_LOST_AFTER_S
 
     def _thin(self) -> None:
         half = len(self.times_s) // 2
-        for name in ("times_s", "boxes", "scores", "labels", "positions_m", "covered"):
+        for name in _PER_SIGHTING:
             values = getattr(self, name)
             setattr(self, name, values[:half:2] + values[half:])
 
@@ -218,6 +241,18 @@ class Tracker:
         for row in orphans:
             if not self._is_taken(row, sightings):
                 self._begin(scene, row)
+        self._join()
+
+    def _join(self) -> None:
+        """Make one of any two tracks that are at one place and were never seen in the same frame."""
+        known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS]
+        states = np.array([t.state for t in known]).reshape(-1, 4)
+        is_near = (np.abs(states[:, None] - states[None]) < SAME_PLACE).all(axis=-1)
+        for first, second in np.argwhere(np.triu(is_near, 1)):
+            older, younger = known[first], known[second]
+            if {older, younger} <= set(self._tracks) and set(older.times_s).isdisjoint(younger.times_s):
+                older.absorb(younger)
+                self._tracks.remove(younger)
 
     def _is_taken(self, row: int, sightings: Sightings) -> bool:
         """Whether a sighting already belongs to a track, or shows a vehicle that has one."""

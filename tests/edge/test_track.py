@@ -14,8 +14,10 @@ from calibration import Camera
 from calibration.camera import Floats
 from edge.domain import Bools, Detections, Direction, RoadUser, Trajectory
 from edge.localise import Localiser
+from edge.speed.estimator import MIN_SAMPLES
 from edge.track.tracker import FEW_SIGHTINGS, LOST_AFTER_S, MAX_SAMPLES, START_SCORE
 from tests.support.passing import (
+    EXACT,
     POLES,
     ZONE_M,
     Drive,
@@ -23,6 +25,7 @@ from tests.support.passing import (
     Shot,
     Solid,
     a_bus,
+    a_camera,
     a_car,
     a_motorcycle,
     a_tracker,
@@ -250,6 +253,41 @@ def test_a_second_box_on_one_vehicle_begins_no_second_track() -> None:
             shot = Shot(shot.time_s, both, np.array([0, 0]), np.repeat(shot.along_m, 2))
         doubled.append(shot)
     assert len(followed(known_plane(ALONG), doubled)) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_a_vehicle_with_noisier_boxes_than_believed_is_not_shared_by_two_tracks(seed: int) -> None:
+    """Six pixels are metres of road: boxes out of the gate of the track they belong to began one that took turns."""
+    coarse = a_camera(at_m=(4.0, -14.6, 4.3), focal_px=500.0)
+    taken = shots(coarse, [(a_car(), kmh(45))], at_rate(25), noise=replace(EXACT, floor_px=6.0), seed=seed)
+    longest, *others = sorted(identities(known_plane(coarse), taken), key=lambda one: -len(one.owners))
+    assert sum(int(in_zone(one.along_m).sum()) for one in others) < MIN_SAMPLES
+    assert (np.diff(longest.trajectory.times_s) > 0).all()
+    drawn = {shot.time_s: shot.detections.boxes_xyxy_px for shot in taken if len(shot.detections)}
+    for time_s, box in zip(longest.trajectory.times_s, longest.trajectory.boxes_xyxy_px):
+        assert (drawn[float(time_s)] == box).all()
+
+
+@pytest.mark.parametrize("camera", [OBLIQUE, ALONG], ids=["oblique", "along"])
+@pytest.mark.parametrize(
+    "vehicles",
+    [
+        pytest.param([kmh(25, middle_s=4.0), kmh(25, middle_s=4.9)], id="nose to tail"),
+        pytest.param([kmh(40, lateral_m=LEFT), kmh(40, lateral_m=RIGHT)], id="side by side"),
+    ],
+)
+def test_two_cars_of_which_each_frame_tells_one_remain_two(camera: Camera, vehicles: list[Drive]) -> None:
+    times = at_rate(20)
+    turns = {float(time_s): number % 2 for number, time_s in enumerate(times)}
+    taken = shots(
+        camera,
+        [(a_car(), drive) for drive in vehicles],
+        times,
+        noise=Noise(),
+        score=lambda vehicle, time_s: 0.8 if turns[time_s] == vehicle else 0.0,
+        seed=2,
+    )
+    assert_one_identity_each(taken, camera, 2)
 
 
 @pytest.mark.parametrize("camera", POLES.values(), ids=POLES.keys())
