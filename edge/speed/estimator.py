@@ -28,9 +28,7 @@ MAX_ACCELERATION_MPS2 = 6.0  # beyond full braking of a car on a street
 MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does not explain the box
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
 MAX_SCALE = 1.6  # residuals this many times the usual noise: not one body (right fits: 0.6 to 1.5)
-MAX_OWN_SCALE = (
-    1.9  # times their own noise, if no two boxes err together: another body leaves a pattern, noise does not
-)
+MAX_OWN_SCALE = 1.9  # times their own noise, if no two boxes err together: a second body leaves a pattern
 MAX_WHITE_INFLATION = 2.0  # less than without a word from the vehicle's own boxes (3.0)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower

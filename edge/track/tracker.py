@@ -37,9 +37,7 @@ SIZE_MEMORY = 0.8  # weight of the past in a track's apparent size
 LOST_AFTER_S = 1.2  # a van hides a car for this long at walking distance; longer, and it is another vehicle
 NEW_LOST_AFTER_S = 0.35  # a track of few sightings has no reliable speed to wait with
 FEW_SIGHTINGS = 4
-SAME_PLACE = np.array(
-    [4.0, 1.5, 8.0, 3.0]
-)  # along, left [m], their rates [m/s]: no two vehicles are so near in all four
+SAME_PLACE = np.array([4.0, 1.5, 8.0, 3.0])  # along, left, their rates [m, m/s]: no two vehicles are so near
 MAX_SAMPLES = 512
 TRUNCATED_PX = 3.0  # a bottom edge this near to the picture's edge says nothing about the tyres
 TRUNCATED_VARIANCE_M2 = 25.0
