@@ -362,17 +362,13 @@ def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tup
     """The fit with the most probable noise, which the problem keeps, and whether that is the usual one.
 
     Compared by the marginal likelihood: residuals alone tell too little, for a fit bends to what it trusts too much.
-    Neighbouring residuals tell more of their spread than of their mean: of n with lag-one correlation r as much as
-    n (1 - r^2) / (1 + r^2) independent ones (Bartlett, Supplement to the J. R. Statist. Soc. 8, 1946).
     """
-    spread_inflation = (inflation + 1 / inflation) / 2  # (1 + r^2) / (1 - r^2)
     fits: list[tuple[float, float, _Minimum]] = []
     for edge_sigma_px in EDGE_SIGMAS_PX if draft.scale > 1.0 else EDGE_SIGMAS_PX[:1]:
         problem.sigmas_px = problem.sigmas_with(edge_sigma_px)
         fit = _minimise(problem, draft.z, inflation)
         scale_prior = PRIOR_SCALE_WEIGHT * (fit.scale**-2 + 2 * np.log(fit.scale))
-        cost = (2 * np.log(problem.sigmas_px).sum() + scale_prior) / spread_inflation
-        cost -= 2 * _log_evidence(fit, spread_inflation)
+        cost = (2 * np.log(problem.sigmas_px).sum() + scale_prior) / inflation - 2 * _log_evidence(fit, inflation)
         if fits:
             cost += UNUSUAL + (np.log(edge_sigma_px / EDGE_SIGMAS_PX[0]) / LOG_EDGE_SIGMA) ** 2
         fits.append((float(cost), edge_sigma_px, fit))
