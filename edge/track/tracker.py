@@ -242,11 +242,15 @@ class Tracker:
         self._join()
 
     def _join(self) -> None:
-        """Make one of any two tracks that are at one place and were never seen in the same frame."""
+        """Make one of any two tracks that are at one place and were never seen in the same frame.
+
+        Their latest boxes overlap, too: a box cut by the picture's edge may be anywhere on the road.
+        """
         known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS]
         states = np.array([t.state for t in known]).reshape(-1, 4)
+        boxes = np.array([t.boxes[-1] for t in known]).reshape(-1, 4)
         is_near = (np.abs(states[:, None] - states[None]) < SAME_PLACE).all(axis=-1)
-        for first, second in np.argwhere(np.triu(is_near, 1)):
+        for first, second in np.argwhere(np.triu(is_near & (_intersections(boxes, boxes) > 0.0), 1)):
             older, younger = known[first], known[second]
             if {older, younger} <= set(self._tracks) and set(older.times_s).isdisjoint(younger.times_s):
                 older.absorb(younger)
