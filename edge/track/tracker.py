@@ -244,17 +244,22 @@ class Tracker:
     def _join(self) -> None:
         """Make one of any two tracks that are at one place and were never seen in the same frame.
 
-        Their latest boxes overlap, too: a box cut by the picture's edge may be anywhere on the road.
+        A box cut by the picture's edge tells no place.
         """
-        known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS]
+        known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS and not self._is_cut(t.boxes[-1])]
         states = np.array([t.state for t in known]).reshape(-1, 4)
-        boxes = np.array([t.boxes[-1] for t in known]).reshape(-1, 4)
         is_near = (np.abs(states[:, None] - states[None]) < SAME_PLACE).all(axis=-1)
-        for first, second in np.argwhere(np.triu(is_near & (_intersections(boxes, boxes) > 0.0), 1)):
+        for first, second in np.argwhere(np.triu(is_near, 1)):
             older, younger = known[first], known[second]
             if {older, younger} <= set(self._tracks) and set(older.times_s).isdisjoint(younger.times_s):
                 older.absorb(younger)
                 self._tracks.remove(younger)
+
+    def _is_cut(self, box_px: Floats) -> bool:
+        """Whether a box ends at a side or at the bottom of the picture."""
+        width, height = self._plane.camera.image_size_px
+        left, _, right, bottom = box_px
+        return bool(left < TRUNCATED_PX or max(right - width, bottom - height) > -1 - TRUNCATED_PX)
 
     def _is_taken(self, row: int, sightings: Sightings) -> bool:
         """Whether a sighting already belongs to a track, or shows a vehicle that has one."""
