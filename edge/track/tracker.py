@@ -23,7 +23,7 @@ import numpy as np
 from calibration.camera import inverse_2x2
 from calibration.pairing import best_pairs
 from calibration.road_plane import RoadPlane
-from edge.domain import Floats, Ints, RoadUser, Sightings, Trajectory
+from edge.domain import Bools, Floats, Ints, RoadUser, Sightings, Trajectory
 
 ACCELERATION_SIGMA_MPS2 = np.array([3.0, 0.7])  # along: firm braking; across: a lane change
 START_SPEED_SIGMA_MPS = np.array([14.0, 1.0])  # before the second sighting nothing is known: 50 km/h either way
@@ -246,20 +246,15 @@ class Tracker:
 
         A box cut by the picture's edge tells no place.
         """
-        known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS and not self._is_cut(t.boxes[-1])]
+        known = [t for t in self._tracks if t.seen >= FEW_SIGHTINGS]
         states = np.array([t.state for t in known]).reshape(-1, 4)
-        is_near = (np.abs(states[:, None] - states[None]) < SAME_PLACE).all(axis=-1)
+        is_whole = ~np.logical_or(*self._cut(np.array([t.boxes[-1] for t in known]).reshape(-1, 4)))
+        is_near = (np.abs(states[:, None] - states[None]) < SAME_PLACE).all(axis=-1) & is_whole[:, None] & is_whole
         for first, second in np.argwhere(np.triu(is_near, 1)):
             older, younger = known[first], known[second]
             if {older, younger} <= set(self._tracks) and set(older.times_s).isdisjoint(younger.times_s):
                 older.absorb(younger)
                 self._tracks.remove(younger)
-
-    def _is_cut(self, box_px: Floats) -> bool:
-        """Whether a box ends at a side or at the bottom of the picture."""
-        width, height = self._plane.camera.image_size_px
-        left, _, right, bottom = box_px
-        return bool(left < TRUNCATED_PX or max(right - width, bottom - height) > -1 - TRUNCATED_PX)
 
     def _is_taken(self, row: int, sightings: Sightings) -> bool:
         """Whether a sighting already belongs to a track, or shows a vehicle that has one."""
@@ -296,11 +291,15 @@ class Tracker:
     def _noise(self, sightings: Sightings) -> Floats:
         """Covariance of places on the road, shape (n, 2, 2): what the picture's edge cuts off may be anywhere. [m²]"""
         boxes = sightings.detections.boxes_xyxy_px
-        width, height = self._plane.camera.image_size_px
-        sideways = (boxes[:, 0] < TRUNCATED_PX) | (boxes[:, 2] > width - 1 - TRUNCATED_PX)
-        below = boxes[:, 3] > height - 1 - TRUNCATED_PX
+        sideways, below = self._cut(boxes)
         hidden_m2 = np.where(sideways, (sightings.sizes_m[:, 0] / 2) ** 2, 0.0) + below * TRUNCATED_VARIANCE_M2
         return np.asarray(sightings.covariances_m2 + hidden_m2[:, None, None] * np.eye(2))
+
+    def _cut(self, boxes: Floats) -> tuple[Bools, Bools]:
+        """Which boxes end at a side of the picture, and which at its bottom, shape (n,) each."""
+        width, height = self._plane.camera.image_size_px
+        sideways = (boxes[:, 0] < TRUNCATED_PX) | (boxes[:, 2] > width - 1 - TRUNCATED_PX)
+        return np.asarray(sideways), np.asarray(boxes[:, 3] > height - 1 - TRUNCATED_PX)
 
     def _expected_boxes(self, states: Floats, sizes_m: Floats) -> Floats:
         """Where the boxes of the tracks should appear, shape (n, 4); NaN off the picture's half space. [px]"""
