@@ -86,12 +86,12 @@ def measure_tracks(scorer: ModuleType, tracks_file: Path, rules: Sequence[str] |
     kept = [list(scorer.usable_tracks({"tracks": [raw]}, truth, to_road)) for raw in tracks["tracks"]]
     usable = [one for ones in kept for one in ones]
     zone_m = _zone(scorer, [track for track, _ in usable], to_road)
-    spots = [_spot_of(scorer, track.t, track.road, to_road, zone_m) for track, _ in usable]
+    spots = [_spot_of(scorer, track.t, track.road, to_road, zone_m, track.t_line0) for track, _ in usable]
     dropped = [raw for raw, ones in zip(tracks["tracks"], kept) if not ones]
     spots += [_spot_of(scorer, *_places(scorer, raw, truth, to_road), to_road, zone_m) for raw in dropped]
     vehicles = speeds_of_vehicles(
         [spot.told for spot in spots],
-        np.array([*(track.t_line0 for track, _ in usable), *(spot.passed_s for spot in spots[len(usable) :])]),
+        np.array([spot.passed_s for spot in spots]),
         np.array([spot.across_m for spot in spots]),
     )
     passages, reasons = [], Counter[str]()
@@ -116,8 +116,8 @@ class _Spot:
 
     Attributes:
         told: What its track says.
-        passed_s: When it passes measurement line 0 at that speed; NaN without one. [s]
-        across_m: Its place across the road; NaN without any. [m]
+        passed_s: When it passes measurement line 0; NaN without a speed. [s]
+        across_m: Its place across the road; NaN without a speed. [m]
     """
 
     told: PointSpeed
@@ -141,9 +141,17 @@ def _places(scorer: ModuleType, raw: dict[str, Any], truth: dict[str, Any], to_r
 
 
 def _spot_of(
-    scorer: ModuleType, times_s: Floats, road_m: Floats, to_road: Floats, zone_m: tuple[float, float]
+    scorer: ModuleType,
+    times_s: Floats,
+    road_m: Floats,
+    to_road: Floats,
+    zone_m: tuple[float, float],
+    passed_s: float | None = None,
 ) -> _Spot:
-    """Our estimate for a spot's places on the road, of which the second axis runs along it."""
+    """Our estimate for a spot's places on the road, of which the second axis runs along it.
+
+    Where nobody says when it passes line 0, it goes on to there from its nearest place.
+    """
     along = road_m[:, 1]
     pixels = scorer.to_road(np.linalg.inv(to_road), np.column_stack([road_m, np.ones(len(road_m))]))
     step_px = 0.5
@@ -154,9 +162,10 @@ def _spot_of(
     told = speed_of_points(times_s, along, POINT_SIGMA_PX * slopes, zone_m)
     if told.speed_mps is None:
         return _Spot(told, math.nan, math.nan)
-    nearest = int(np.abs(along - zone_m[1]).argmin())
-    passed_s = times_s[nearest] + (zone_m[1] - along[nearest]) / told.speed_mps
-    return _Spot(told, float(passed_s), float(np.median(road_m[:, 0])))
+    if passed_s is None:
+        nearest = int(np.abs(along - zone_m[1]).argmin())
+        passed_s = float(times_s[nearest] + (zone_m[1] - along[nearest]) / told.speed_mps)
+    return _Spot(told, passed_s, float(np.median(road_m[:, 0])))
 
 
 def _moved(pixels: Floats, axis: int, by_px: float) -> Floats:

@@ -5,7 +5,7 @@ wrong with such tracks is known, though: the tracked spot jumps from one feature
 another vehicle; it sticks to the edge of the picture after the vehicle has left; it lasts for a few metres only. So a
 track is cut where it leaps, the pieces lose the ends at which they stand, and one speed with one offset a piece is
 fitted to the rest by iteratively re-weighted least squares (Student's t). A leap between features of one vehicle then
-costs nothing; a leap to a vehicle of another speed shows, and is refused.
+costs nothing; a leap to a vehicle of another speed shows, and is left out.
 
 A spot above the road moves too fast on its plane: H / (H - h) times, at height h seen from height H. One spot does not
 show that. But where several spots of a vehicle are followed, by one track that leaps between them or by several, the
@@ -105,7 +105,7 @@ def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: F
 
     Tracks that pass a line nearer to each other than vehicles follow each other are spots of one vehicle. The slowest
     (by its speed and two sigma) and those that agree with it are averaged; all tracks of the vehicle have that speed,
-    those whose own may not be used, too.
+    those whose own may not be used, too. It may be used if the slowest was followed for ``MIN_SPEAKER_M``.
 
     Args:
         told: What each track says of itself, by :func:`speed_of_points`.
