@@ -34,7 +34,8 @@ LEAP_SIGMAS = 2.0
 MIN_PIECE_POINTS = 4
 MIN_PIECE_SHARE = 0.25  # of the points of the largest piece
 MIN_BASELINE_M = 6.0
-MIN_SPEAKER_M = 10.0  # for the spot that speaks for a vehicle: many of those followed for less are not at the road
+MIN_SPEAKER_M, MIN_SPEAKER_S = 10.0, 0.4  # of which the spot that speaks for a vehicle needs one: many of
+# those followed for less, in both, are not at the road
 MAX_RELATIVE_SIGMA = 0.05  # points know less than bodies; more, and the speed is a guess
 MAX_SCALE = 2.5  # residuals this many times the assumed noise: not one vehicle
 MAX_CHANGE = 0.15  # of the speed, between the halves of what was seen: braking harder than drivers do, or two vehicles
@@ -105,7 +106,8 @@ def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: F
 
     Tracks that pass a line nearer to each other than vehicles follow each other are spots of one vehicle. The slowest
     (by its speed and two sigma) and those that agree with it are averaged; all tracks of the vehicle have that speed,
-    those whose own may not be used, too. It may be used if the slowest was followed for ``MIN_SPEAKER_M``.
+    those whose own may not be used, too. It may be used if the slowest was followed for ``MIN_SPEAKER_M`` or
+    ``MIN_SPEAKER_S``.
 
     Args:
         told: What each track says of itself, by :func:`speed_of_points`.
@@ -132,12 +134,14 @@ def speeds_of_vehicles(told: Sequence[PointSpeed], passed_s: Floats, across_m: F
         slowest = spots[np.argmin(np.abs(speeds[spots]) + AGREEING_SIGMAS * sigmas[spots])]
         allowed = AGREEING_SIGMAS * np.hypot(sigmas[spots], sigmas[slowest])
         agreeing = spots[np.abs(speeds[spots]) - abs(speeds[slowest]) <= allowed]
+        followed_m = told[slowest].baseline_m
+        may_speak = followed_m >= min(MIN_SPEAKER_M, MIN_SPEAKER_S * abs(speeds[slowest]))
         vehicles.append(
             replace(
                 told[slowest],
                 speed_mps=float(np.average(speeds[agreeing], weights=sigmas[agreeing] ** -2)),
                 sigma_mps=float(sigmas[agreeing].min()),
-                problem=None if told[slowest].baseline_m >= MIN_SPEAKER_M else Reason.SHORT_BASELINE,
+                problem=None if may_speak else Reason.SHORT_BASELINE,
             )
         )
     return vehicles

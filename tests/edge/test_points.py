@@ -146,11 +146,16 @@ def test_a_track_that_may_not_be_used_has_the_speed_of_another_spot() -> None:
 
 def test_a_spot_followed_for_a_few_metres_is_heard_but_does_not_speak_for_a_vehicle() -> None:
     """Alone it may be a roof; as the slowest of several it shows that the others are."""
-    brief = a_spot(20.0, baseline_m=8.0)
+    brief = a_spot(20.0, baseline_m=7.0)
     (alone,) = speeds_of_vehicles([brief], np.array([4.0]), np.array([3.0]))
     assert alone.problem is Reason.SHORT_BASELINE
     assert spoken([brief, a_spot(26.0)], [4.0, 4.1]) == [None, None]
     assert spoken([a_spot(22.0, 1.2, baseline_m=8.0), a_spot(20.0)], [4.0, 4.1]) == pytest.approx([20.1] * 2, abs=0.1)
+
+
+def test_a_spot_of_a_slow_vehicle_may_speak_when_it_was_followed_for_long() -> None:
+    assert spoken([a_spot(15.0, baseline_m=7.0), a_spot(20.0)], [4.0, 4.1]) == [15.0, 15.0]
+    assert spoken([a_spot(-25.0, baseline_m=9.0)], [4.0]) == [None]
 
 
 @pytest.mark.parametrize(
