@@ -11,7 +11,7 @@ import numpy as np
 from calibration.road_plane import RoadPlane
 from edge.domain import Floats, Path, Reason, RoadUser, Trajectory
 from edge.speed.bodies import BICYCLE, BUS, CAR, MOTORCYCLE, TRUCK, VAN, Body
-from edge.speed.fit import ALONG, SIZE, BodyFit, fit_body
+from edge.speed.fit import ALONG, EDGE_SIGMAS_PX, SIZE, BodyFit, fit_body
 
 MIN_TRAVEL_M = 3.0  # less is a standing vehicle whose boxes jitter
 MIN_SIGHTINGS = 5  # fewer do not show that anything travelled
@@ -29,6 +29,7 @@ MIN_WEIGHT = 0.25  # mean robust weight of a box's edges; below, the fit does no
 MIN_EXPLAINED_SHARE = 0.5  # of the boxes; fewer, and most of them show something else
 MAX_SCALE = 1.6  # residuals this many times the usual noise: not one body (right fits: 0.6 to 1.5)
 MAX_OWN_SCALE = 1.9  # times their own noise, if no two boxes err together: a second body leaves a pattern
+MAX_TOLD_SCALE = 1.1  # times a noise in pixels that they tell, if any two err together; a second body is no such noise
 MAX_WHITE_INFLATION = 2.0  # less than without a word from the vehicle's own boxes (3.0)
 RIDER_SPEED_MPS = 7.5  # a person faster than this on the carriageway sits on a motorcycle, slower on a bicycle
 PEDESTRIAN_SPEED_MPS = 2.8  # runners are slower
@@ -145,11 +146,17 @@ def _problem(path: Path, fit: BodyFit, explained_share: float) -> Reason | None:
     ends_s = np.array([first, last]) - path.origin_s
     accelerations = np.abs(2 * path.along[2] + 6 * path.along[3] * ends_s)
     turns_back = min(speeds) * max(speeds) <= 0
-    is_white = fit.inflation < MAX_WHITE_INFLATION
-    is_scattered = fit.own_scale > MAX_OWN_SCALE if is_white else fit.scale > MAX_SCALE
-    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or is_scattered:
+    if turns_back or accelerations.max() > MAX_ACCELERATION_MPS2 or _is_scattered(fit):
         return Reason.INCONSISTENT
     return None
+
+
+def _is_scattered(fit: BodyFit) -> bool:
+    """Whether the boxes differ by more from those of one body than their noise explains."""
+    if fit.inflation < MAX_WHITE_INFLATION:
+        return fit.own_scale > MAX_OWN_SCALE
+    _, *told, _ = EDGE_SIGMAS_PX  # without the usual one, and the largest, which stands for any more
+    return fit.scale > MAX_SCALE and not (fit.edge_sigma_px in told and fit.own_scale <= MAX_TOLD_SCALE)
 
 
 def _votes(trajectory: Trajectory) -> dict[RoadUser, float]:

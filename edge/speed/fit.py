@@ -67,6 +67,7 @@ class BodyFit:
         weights: Robust weights, 1.25 for an edge where it was predicted and towards 0 far from it, shape (k, 4).
         scale: Spread of the residuals in units of the usual noise, where the body follows the boxes most closely.
         own_scale: That of the fit with the noise that the vehicle's own boxes tell, in units of it.
+        edge_sigma_px: The part of that noise that is the same in all boxes, one of ``EDGE_SIGMAS_PX``. [px]
         inflation: How many neighbouring boxes tell as much as one would if they erred independently.
     """
 
@@ -77,6 +78,7 @@ class BodyFit:
     weights: Floats
     scale: float
     own_scale: float
+    edge_sigma_px: float
     inflation: float
 
 
@@ -252,9 +254,9 @@ def fit_body(
         inflation = _correlation_inflation(draft.residuals, draft.weights)
         drafts.append((_log_evidence(draft, inflation) + np.log(belief), problem, draft, inflation))
     _, problem, draft, inflation = max(drafts, key=lambda each: each[0])
-    own, is_usual = _with_own_noise(problem, draft, inflation)
+    own, edge_sigma_px = _with_own_noise(problem, draft, inflation)
     best = own
-    if not is_usual:
+    if edge_sigma_px != EDGE_SIGMAS_PX[0]:
         inflation = _correlation_inflation(own.residuals, own.weights)
         best = _minimise(problem, own.z, inflation)
     pulls = best.pulls(inflation)
@@ -267,6 +269,7 @@ def fit_body(
         weights=best.weights,
         scale=draft.scale,
         own_scale=own.scale,
+        edge_sigma_px=edge_sigma_px,
         inflation=inflation,
     )
 
@@ -358,8 +361,8 @@ def _cost(residuals: Floats, scale: float, z: Floats, inflation: float) -> float
     return float(((nu + 1) * np.log1p((residuals / scale) ** 2 / nu)).sum() / inflation + z @ z)
 
 
-def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tuple[_Minimum, bool]:
-    """The fit with the most probable noise, which the problem keeps, and whether that is the usual one.
+def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tuple[_Minimum, float]:
+    """The fit with the most probable noise, which the problem keeps, and how much of that is the same in all boxes. [px]
 
     Compared by the marginal likelihood: residuals alone tell too little, for a fit bends to what it trusts too much.
     """
@@ -374,7 +377,7 @@ def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tup
         fits.append((float(cost), edge_sigma_px, fit))
     _, edge_sigma_px, fit = min(fits, key=lambda each: each[0])
     problem.sigmas_px = problem.sigmas_with(edge_sigma_px)
-    return fit, edge_sigma_px == EDGE_SIGMAS_PX[0]
+    return fit, edge_sigma_px
 
 
 def _correlation_inflation(residuals: Floats, weights: Floats) -> float:

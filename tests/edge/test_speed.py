@@ -348,17 +348,33 @@ def test_slow_errors_of_boxes_are_not_taken_for_motion(camera: Camera, monkeypat
 
 
 @pytest.mark.parametrize("camera", [OBLIQUE, ALONG], ids=["oblique", "along the street"])
+@pytest.mark.parametrize(
+    ("noise", "fewest", "rms_kmh", "within", "most_of_usual"),
+    [
+        pytest.param(Noise(0.0, 0.0, floor_px=4.0), 27, 0.6, 0.85, 20, id="white"),
+        pytest.param(Noise(0.0, 0.0, floor_px=3.0, slow_px=3.0), 22, 1.1, 0.6, 8, id="half of it wanders"),
+    ],
+)
 def test_as_much_noise_in_small_boxes_as_in_large_ones_is_told_by_the_boxes(
-    camera: Camera, monkeypatch: pytest.MonkeyPatch
+    camera: Camera,
+    monkeypatch: pytest.MonkeyPatch,
+    noise: Noise,
+    fewest: int,
+    rms_kmh: float,
+    within: float,
+    most_of_usual: int,
 ) -> None:
-    """Beside an estimate that believes all noise to grow with the box, and refuses a third of these or more."""
+    """Beside an estimate that believes all noise to grow with the box, and refuses a third of these or most.
+
+    Of 271 with noise that wanders 80 % lie within 2 sigma, which are too small for that; 25 scatter by 8 %.
+    """
     plane = known_plane(camera)
 
     def measured_kmh() -> list[tuple[float, float]]:
         told = []
         for number in range(30):
             rng = np.random.default_rng([46, number])
-            drive, solid, noise = Drive(rng.uniform(25, 55) / 3.6), some_solid(rng), Noise(0.0, 0.0, floor_px=4.0)
+            drive, solid = Drive(rng.uniform(25, 55) / 3.6), some_solid(rng)
             passage = passed(plane, a_trajectory(plane, solid, drive, noise=noise, rate_hz=15.0, rng=rng))
             if passage.speed is not None:
                 speed, sigma = speed_kmh(passage)
@@ -366,11 +382,11 @@ def test_as_much_noise_in_small_boxes_as_in_large_ones_is_told_by_the_boxes(
         return told
 
     errors, sigmas = np.array(measured_kmh()).T
-    assert len(errors) >= 27
-    assert np.sqrt(np.square(errors).mean()) < 0.6
-    assert (np.abs(errors) < 2 * sigmas).mean() > 0.85
+    assert len(errors) >= fewest
+    assert np.sqrt(np.square(errors).mean()) < rms_kmh
+    assert (np.abs(errors) < 2 * sigmas).mean() > within
     monkeypatch.setattr("edge.speed.fit.EDGE_SIGMAS_PX", (0.5,))
-    assert len(measured_kmh()) <= 20
+    assert len(measured_kmh()) <= most_of_usual
 
 
 def test_a_motorcycle_is_measured() -> None:
@@ -454,7 +470,12 @@ def test_two_vehicles_stitched_together_are_never_measured_wrongly(camera: Camer
         if path is None or (passage := a_zone().passage(path, 0)) is None:
             verdicts.append("no passage")
         elif passage.speed is None:
-            assert passage.reason in (Reason.INCONSISTENT, Reason.SHORT_BASELINE, Reason.OCCLUDED)
+            assert passage.reason in (
+                Reason.INCONSISTENT,
+                Reason.SHORT_BASELINE,
+                Reason.OCCLUDED,
+                Reason.TOO_UNCERTAIN,
+            )
             verdicts.append("rejected")
         else:
             speed, sigma = speed_kmh(passage)

@@ -305,6 +305,7 @@ class Noise:
         near_bottom: What that gains for each unit of ln(height of the box / 40 px) above 0: the shadow (measured on
             rendered cars, 0.9 % ± 0.25 %).
         floor_px: Least noise of an edge. [px]
+        slow_px: A part of so many pixels that wanders over ``slow_s``, one standard deviation. [px]
     """
 
     white: float = 0.017
@@ -314,6 +315,7 @@ class Noise:
     low_bottom: float = 0.0125
     near_bottom: float = 0.009
     floor_px: float = 0.5
+    slow_px: float = 0.0
 
     def on(self, boxes: Floats, times_s: Floats, rng: np.random.Generator) -> Floats:
         """The boxes as the detector draws them; an edge on the picture's border stays there."""
@@ -327,7 +329,7 @@ class Noise:
             wander[row] = slow
         share += self.slow * EDGE_FACTORS * wander
         share[:, 3] += self.low_bottom + self.near_bottom * np.log(np.maximum(extents[:, 1] / 40.0, 1.0))
-        drawn = boxes + share * extents + rng.normal(0.0, self.floor_px, boxes.shape)
+        drawn = boxes + share * extents + self.slow_px * wander + rng.normal(0.0, self.floor_px, boxes.shape)
         edge = np.array(SIZE_PX) - 0.5
         drawn = np.clip(drawn, -0.5, np.tile(edge, 2))
         at_low, at_high = boxes[:, :2] <= -0.5, boxes[:, 2:] >= edge
