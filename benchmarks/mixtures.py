@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +40,9 @@ from tests.support.passing import ZONE_M, Drive, Noise, a_zone, boxed, boxes_of,
 POLES = 20
 GAPS_M = (5.0, 10.0)  # between the middles of two vehicles in one lane
 NO_PASSAGE = "no passage"
+SWITCHED, STRAYED = "another from some place on", "another for a while"
+MERGED, PARKED = "two in one box for a while", "the car and a parked one"
+KINDS = (SWITCHED, STRAYED, MERGED, PARKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,38 +71,19 @@ class Mixture:
         return min(abs(self.measured_kmh - speed) for speed in self.speeds_kmh)
 
 
-def _around_both(first: Floats, second: Floats) -> Floats:
-    return np.concatenate([np.minimum(first[:, :2], second[:, :2]), np.maximum(first[:, 2:], second[:, 2:])], axis=1)
-
-
-def _overlap(first: Floats, second: Floats) -> Bools:
-    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
-    return np.asarray((low < high).all(axis=1))
-
-
-def _becomes_another(first: Floats, second: Floats, later: Bools, _: Bools) -> Floats:
-    return np.where(later[:, None], second, first)
-
-
-def _is_another_for_a_while(first: Floats, second: Floats, _: Bools, during: Bools) -> Floats:
-    return np.where(during[:, None], second, first)
-
-
-def _is_around_both_for_a_while(first: Floats, second: Floats, _: Bools, during: Bools) -> Floats:
-    return np.where(during[:, None], _around_both(first, second), first)
-
-
-def _takes_in_what_it_touches(first: Floats, second: Floats, _: Bools, __: Bools) -> Floats:
-    return np.where(_overlap(first, second)[:, None], _around_both(first, second), first)
-
-
-PARKED = "the car and a parked one"
-KINDS: dict[str, Callable[[Floats, Floats, Bools, Bools], Floats]] = {
-    "another from some place on": _becomes_another,
-    "another for a while": _is_another_for_a_while,
-    "two in one box for a while": _is_around_both_for_a_while,
-    PARKED: _takes_in_what_it_touches,
-}
+def _as_one(kind: str, own: Floats, others: Floats, is_later: Bools, is_met: Bools) -> Floats:
+    """The boxes of two vehicles as one trajectory shows them, each shape (k, 4), the masks (k,)."""
+    low, high = np.fmin(own[:, :2], others[:, :2]), np.fmax(own[:, 2:], others[:, 2:])  # NaN of one that is not seen
+    around_both = np.concatenate([low, high], axis=1)
+    common = np.minimum(own[:, 2:], others[:, 2:]) - np.maximum(own[:, :2], others[:, :2])
+    shown: dict[str, tuple[Bools, Floats]] = {
+        SWITCHED: (is_later, others),
+        STRAYED: (is_met, others),
+        MERGED: (is_met, around_both),
+        PARKED: (common.min(axis=1) > 0.0, around_both),
+    }
+    mask, boxes = shown[kind]
+    return np.where(mask[:, None], boxes, own)
 
 
 def mixed(kind: str, pole: Pole, rng: np.random.Generator) -> Mixture:
@@ -118,8 +101,7 @@ def mixed(kind: str, pole: Pole, rng: np.random.Generator) -> Mixture:
         for body, drive in (("car", first), (str(rng.choice(["car", "car", "van"])), second))
     )
     lasts_s = rng.uniform(0.2, 0.7) * ZONE_M / speed_mps
-    during = np.abs(times_s - met_s) < lasts_s / 2
-    boxes = KINDS[kind](own, others, times_s > met_s, during)
+    boxes = _as_one(kind, own, others, times_s > met_s, np.abs(times_s - met_s) < lasts_s / 2)
     seen = np.isfinite(boxes).all(axis=1)
     path = Estimator(pole.plane, zone_length_m=ZONE_M).estimate(boxed(pole.plane, times_s[seen], boxes[seen]))
     passage = None if path is None else a_zone().passage(path, 0)

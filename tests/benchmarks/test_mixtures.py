@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.mixtures import KINDS, PARKED, Mixture, mixtures
+from benchmarks.mixtures import KINDS, MERGED, PARKED, STRAYED, SWITCHED, Mixture, mixtures
 from benchmarks.simulation import BLUNDER_KMH
 
 
@@ -25,11 +25,11 @@ def test_nothing_is_measured_wrongly(found: list[Mixture]) -> None:
 
 def test_what_becomes_another_vehicle_is_refused_nearly_always_and_a_blemish_is_not(found: list[Mixture]) -> None:
     measured = {kind: sum(one.measured_kmh is not None for one in found if one.kind == kind) for kind in KINDS}
-    assert measured["another from some place on"] <= 6
-    assert measured["two in one box for a while"] >= 10
+    assert measured[SWITCHED] <= 6
+    assert measured[MERGED] >= 10
     assert all((one.measured_kmh is None) == (one.reason is not None) for one in found)
 
 
 def test_the_nearest_true_speed_counts_as_right() -> None:
-    one = Mixture("another for a while", "along", (40.0, 50.0), measured_kmh=47.0, reason=None)
+    one = Mixture(STRAYED, "along", (40.0, 50.0), measured_kmh=47.0, reason=None)
     assert one.error_kmh == 3.0
