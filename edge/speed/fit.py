@@ -362,7 +362,7 @@ def _cost(residuals: Floats, scale: float, z: Floats, inflation: float) -> float
 
 
 def _with_own_noise(problem: _Problem, draft: _Minimum, inflation: float) -> tuple[_Minimum, float]:
-    """The fit with the most probable noise, which the problem keeps, and how many pixels of it are the same in all boxes.
+    """The fit with the most probable noise, which the problem keeps, and its part that all boxes share. [px]
 
     Compared by the marginal likelihood: residuals alone tell too little, for a fit bends to what it trusts too much.
     """
