@@ -34,8 +34,7 @@ LEAP_SIGMAS = 2.0
 MIN_PIECE_POINTS = 4
 MIN_PIECE_SHARE = 0.25  # of the points of the largest piece
 MIN_BASELINE_M = 6.0
-MIN_SPEAKER_M, MIN_SPEAKER_S = 10.0, 0.4  # of which the spot that speaks for a vehicle needs one: many of
-# those followed for less, in both, are not at the road
+MIN_SPEAKER_M, MIN_SPEAKER_S = 10.0, 0.4  # who speaks for a vehicle was followed for one of them; less is often a roof
 MAX_RELATIVE_SIGMA = 0.05  # points know less than bodies; more, and the speed is a guess
 MAX_SCALE = 2.5  # residuals this many times the assumed noise: not one vehicle
 MAX_CHANGE = 0.15  # of the speed, between the halves of what was seen: braking harder than drivers do, or two vehicles
