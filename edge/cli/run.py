@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Annotated
 
@@ -57,9 +58,47 @@ def forget_on_crash() -> None:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+class SignalledEvent(threading.Event):
+    """An event that a signal's handler may set, though it interrupts the thread that waits for it.
+
+    The lock of an ordinary event may be held by that thread just then, and the handler would wait for it for ever. A
+    queue wakes who waits here, one whose ``put`` may interrupt its ``get``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_set = False
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake everybody who waits, now and later."""
+        self._is_set = True
+        self._wakes.put(None)
+
+    def clear(self) -> None:
+        """As if it had never been set."""
+        self._is_set = False
+        while not self._wakes.empty():
+            self._wakes.get()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most so long; whether it is. [s]"""
+        if not self._is_set:
+            try:
+                self._wakes.get(timeout=None if timeout is None else max(timeout, 0.0))
+            except Empty:
+                return self._is_set
+            self._wakes.put(None)  # for the next who waits
+        return self._is_set
+
+
 def stopped_by_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stop = threading.Event()
+    stop = SignalledEvent()
 
     def asked(number: int, at: FrameType | None) -> None:
         if stop.is_set():
