@@ -21,16 +21,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.evaluation import cell
 from benchmarks.simulation import (
     BLUNDER_KMH,
     NOISES_PX,
     OFFSET_SIGMA,
     RATES_HZ,
     REACH_M,
-    VIEWS,
     PixelNoise,
     Pole,
-    some_pole,
+    some_poles,
 )
 from calibration.units import kmh_from_mps
 from edge.domain import Bools, Direction, Floats
@@ -135,8 +135,7 @@ def _noise(rng: np.random.Generator) -> Noise:
 
 def mixtures(*, each: int, seed: int) -> list[Mixture]:
     """So many trajectories of each kind, at the poles of one draw."""
-    rng = np.random.default_rng(seed)
-    poles = [some_pole(rng, list(VIEWS)[number % len(VIEWS)]) for number in range(POLES)]
+    poles = some_poles(np.random.default_rng(seed), POLES)
     turns = [(number, index, kind) for number in range(each) for index, kind in enumerate(KINDS)]
     shown = track(turns, description="mixing", console=Console(stderr=True), transient=True)
     return [
@@ -161,8 +160,10 @@ def main() -> None:
         reasons = Counter(mixture.reason for mixture in of if mixture.reason is not None)
         table.add_row(
             kind,
-            *(f"{count}" for count in (len(of), len(errors))),
-            *(f"{value:.1f}" for value in (np.percentile(errors, 99), errors.max()) if len(errors)),
+            f"{len(of)}",
+            f"{len(errors)}",
+            cell(float(np.percentile(errors, 99)) if len(errors) else None),
+            cell(float(errors.max()) if len(errors) else None),
             f"{(errors > BLUNDER_KMH).sum()}",
             ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()),
         )

@@ -138,6 +138,11 @@ def some_pole(rng: np.random.Generator, view: str) -> Pole:
     raise RuntimeError(f"no {view} pole sees the zone in {MAX_TRIES} tries")
 
 
+def some_poles(rng: np.random.Generator, count: int) -> list[Pole]:
+    """So many poles, spread over the classes of view."""
+    return [some_pole(rng, list(VIEWS)[number % len(VIEWS)]) for number in range(count)]
+
+
 @dataclass(frozen=True)
 class PixelNoise(Noise):
     """Noise of box edges in pixels: white or wandering, beside what a vehicle keeps and the shadow at the bottom.
@@ -229,8 +234,7 @@ def _passages(
 
 def simulate(*, vehicles: int, poles: int, seed: int) -> list[Outcome]:
     """Vehicles spread evenly over poles, the poles over the classes of view."""
-    rng = np.random.default_rng(seed)
-    places = [some_pole(rng, list(VIEWS)[number % len(VIEWS)]) for number in range(poles)]
+    places = some_poles(np.random.default_rng(seed), poles)
     turns = track(range(vehicles), description="driving past", console=Console(stderr=True), transient=True)
     return [drive_past(places[number % poles], np.random.default_rng([seed, number])) for number in turns]
 
